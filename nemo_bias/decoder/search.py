@@ -41,7 +41,7 @@ class BeamSearchConfig:
     token_margin: float = 8.0
     most_tokens: int = 32
     arcs: ArcScoring = field(default_factory=ArcScoring)
-    boost: float = 4.0
+    boost: float = 2.0
     boost_floor: float = 0.5
 
     def __post_init__(self) -> None:

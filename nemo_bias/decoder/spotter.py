@@ -40,7 +40,7 @@ class ArcScoring:
         per_character: nats a character.
         per_token: nats a token.
         certainty: 0: judge an arc against the frames' best tokens; 1: judge it by its posterior probability alone.
-        choice: nats per unit of the natural logarithm of the list's size.
+        choice: nats per unit of the natural logarithm of the list's size (at least ``SHORT_LIST``).
         threshold: nats that any arc must earn.
     """
 
@@ -79,6 +79,8 @@ class EntityArcs(NamedTuple):
 SLACK = 3.0
 SLACK_PER_CHARACTER = 1.0
 MAX_ACTIVE = 200
+# Shorter lists are weighed as if they had this many entities; none was measured.
+SHORT_LIST = 100
 # Alternative times kept for one entity at one place.
 MAX_SAME = 2
 
@@ -105,7 +107,7 @@ def find_arcs(
         The accepted arcs. Their number, and the time it takes, depend on the speech, not on the length of the list.
     """
     entities = len(entity_weight)
-    need = scoring.choice * np.log(max(1, entities)) + scoring.threshold
+    need = scoring.choice * np.log(max(SHORT_LIST, entities)) + scoring.threshold
     worth = np.array([scoring.per_character, scoring.per_token]) * scoring.weight
     arrays = _find_arcs(
         log_probs,

@@ -1,0 +1,18 @@
+"""Makes nemo_bias known to every program that imports NeMo: Hydra imports this module when NeMo looks for its plugins."""
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from nemo_bias.integration.hook import install
+
+install()
+
+
+class BiasedBeamNodes(SearchPathPlugin):
+    """Gives every CTC decoding node of a Hydra program's config a typed node `biased_beam`."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra before it composes a config; the search path itself stays as it is."""
+        from nemo_bias.integration.hydra_nodes import add_biased_beam_nodes
+
+        add_biased_beam_nodes()

@@ -1,0 +1,89 @@
+"""NeMo manifests: JSON lines, one utterance per line.
+
+A prediction manifest, as NeMo's transcription scripts write it, has the fields ``audio_filepath``, ``duration``
+(seconds), ``text`` (the reference) and ``pred_text`` (the hypothesis).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PREDICTION_FIELDS = ("duration", "text", "pred_text")
+
+_TEXT_FIELDS = {"audio_filepath", "text", "pred_text"}
+
+
+class ManifestError(ValueError):
+    """A manifest cannot be used; the message reads ``FILE:LINE: reason; fix``."""
+
+
+def read_manifest(path: str | Path, required_fields: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Read a manifest; blank lines are skipped.
+
+    Args:
+        path: file of JSON lines in UTF-8.
+        required_fields: fields which every line must have. ``audio_filepath``, ``text`` and ``pred_text`` must then be
+            strings and ``duration`` a number of seconds, not negative.
+
+    Returns:
+        The items in file order.
+
+    Raises:
+        ManifestError: a line is not a JSON object, or a required field is missing or of the wrong type.
+        OSError: the file cannot be read.
+    """
+    items = []
+    with open(path, "rb") as file:
+        for line_number, line in enumerate(file, start=1):
+            if line.strip():
+                items.append(_parse_line(line, required_fields, where=f"{path}:{line_number}"))
+    return items
+
+
+def write_manifest(path: str | Path, items: Iterable[Mapping[str, Any]]) -> None:
+    """Write items as JSON lines in UTF-8; nothing is written if one of them is not JSON.
+
+    Args:
+        path: file to write; one that exists is replaced.
+        items: one mapping per utterance.
+
+    Raises:
+        TypeError: an item holds something JSON cannot express.
+        OSError: the file cannot be written.
+    """
+    lines = [json.dumps(dict(item), ensure_ascii=False) + "\n" for item in items]
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(lines)
+
+
+def _parse_line(line: bytes, required_fields: Sequence[str], where: str) -> dict[str, Any]:
+    try:
+        item = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from error
+    except json.JSONDecodeError as error:
+        reason = f"not JSON ({error.msg}, column {error.colno})"
+        raise ManifestError(f"{where}: {reason}; write one JSON object per line") from error
+    if not isinstance(item, dict):
+        raise ManifestError(f"{where}: a JSON {type(item).__name__}; write one JSON object per line, as {{...}}")
+    for field in required_fields:
+        if field not in item:
+            raise ManifestError(f"{where}: no field {field!r}; add it, the line has {', '.join(item) or 'no fields'}")
+        _check_field(field, item[field], where)
+    return item
+
+
+def _check_field(field: str, value: object, where: str) -> None:
+    if field in _TEXT_FIELDS and not isinstance(value, str):
+        raise ManifestError(f"{where}: field {field!r} is {value!r}; make it a string")
+    if field == "duration" and not _is_duration(value):
+        raise ManifestError(f"{where}: field 'duration' is {value!r}; make it a number of seconds, 0 or more")
+
+
+def _is_duration(value: object) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value <= sys.float_info.max  # type: ignore[operator]  # false for NaN

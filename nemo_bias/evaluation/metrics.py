@@ -1,0 +1,420 @@
+"""How well a recogniser hears the phrases of an entity list, and what that costs on all other words.
+
+Every phrase of the list counts, distractors too. An *occurrence* is a position at which all words of a listed phrase
+stand. Nested and overlapping phrases each count: with `york` and `new york` in the list, "in new york" holds two.
+
+Reference and hypothesis words are aligned at minimum edit distance (kaldialign, all errors cost 1). Then:
+
+- *true positive* (hit): a reference occurrence which the hypothesis holds whole and unbroken at the same place;
+- *miss*: any other reference occurrence;
+- *false alarm*: a hypothesis occurrence which is no hit.
+
+Example, list `york`, `new york`, `cork`:
+
+    reference    cork   and  new  york  we  saw  *
+    hypothesis   quark  and  new  york  we  saw  york
+
+`york` and `new york` are hits, `cork` is a miss and the second `york` a false alarm. Two words are wrong: `quark` for
+`cork` counts to B-WER, as its reference word lies in an occurrence, and so does the inserted `york`, as it lies in a
+hypothesis occurrence. B-WER is 2 errors / 3 words, U-WER 0 / 3.
+
+*The same place.* Several alignments may have the same edit distance: "new york" against "new new york" can take the
+first or the second "new". An occurrence counts as a hit when at least one of its words is aligned to the same word of
+the same phrase in the hypothesis. The alignment can then be redrawn to match the phrase whole at no extra cost, as
+stripping what two texts have in common at an end never raises their edit distance. So "new new york" is a hit whatever
+the aligner chose, and "new big york" is not: the hypothesis does not hold the phrase.
+
+Differences from NeMo's `compute_fscore` (parts/context_biasing/context_biasing_utils.py, NeMo 3.0):
+
+- One-word phrases: NeMo counts a false positive only where the aligned reference word is not itself a one-word entry
+  of the list. `york` recognised as `cork`, both listed, is a miss for NeMo; here it is a miss and a false alarm.
+- Longer phrases, words inserted: NeMo looks only at the hypothesis words aligned to reference words. "new big york"
+  for "new york" is a true positive for NeMo if `big` is aligned as an insertion; here it is a miss.
+- Longer phrases, words deleted: likewise NeMo counts no false positive for "new york" recognised in place of
+  "new old york" if `old` is aligned as a deletion; here it is a false alarm.
+- Alignment ties are not resolved: "new new york" for "new york" is a true positive and a false positive for NeMo if
+  the first "new" was aligned; here it is a true positive only.
+- NeMo compares a phrase as spelled, so one with double spaces is never found; here words are compared. It returns
+  fractions, and fails if it counted no occurrence at all; here rates without a denominator are None.
+
+Differences from the rare-word script of Le et al. 2021 (facebookresearch/fbai-speech, is21_deep_bias/score.py):
+
+- There each utterance has its own list of single biasing words; here one list of phrases serves all utterances.
+- There any reference word of the utterance's list is a B word; here a word is one only inside a whole occurrence.
+- There an inserted word counts to B-WER if it is in the utterance's list, here if it lies in a hypothesis occurrence.
+  Substitutions and deletions go to the class of their reference word in both.
+- There insertions and deletions cost 3 and substitutions 4, so its alignment can hold more errors than the edit
+  distance; here the errors of B-WER and U-WER sum to the edit distance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import kaldialign
+
+from nemo_bias.evaluation.manifest import PREDICTION_FIELDS, ManifestError, read_manifest
+
+Words = tuple[str, ...]
+AlignedPair = tuple[int | None, int | None]  # positions in reference and hypothesis; None: no word there
+
+_NO_WORD = ""  # the aligner's epsilon: splitting at white space never yields an empty word
+
+
+class Occurrence(NamedTuple):
+    """A listed phrase at a position of a text.
+
+    Attributes:
+        start: position of its first word.
+        words: the words of the phrase.
+    """
+
+    start: int
+    words: Words
+
+    @property
+    def positions(self) -> range:
+        """Positions of its words in the text."""
+        return range(self.start, self.start + len(self.words))
+
+
+class PhraseIndex:
+    """Finds the occurrences of many phrases; the work per word does not grow with the size of the list.
+
+    Args:
+        phrases: phrases of one or more words; one given twice counts once.
+
+    Raises:
+        ValueError: a phrase has no words.
+    """
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        self._phrases: set[Words] = set()
+        self._lengths_by_first_word: dict[str, set[int]] = defaultdict(set)
+        for number, phrase in enumerate(phrases, start=1):
+            words = tuple(phrase.split())
+            if not words:
+                raise ValueError(f"phrase {number} of the list, {phrase!r}, has no words; remove it")
+            self._phrases.add(words)
+            self._lengths_by_first_word[words[0]].add(len(words))
+
+    def occurrences(self, words: Words) -> list[Occurrence]:
+        """All occurrences of listed phrases in a text, by start; nested and overlapping ones included."""
+        found = []
+        for start, word in enumerate(words):
+            for length in sorted(self._lengths_by_first_word.get(word, ())):
+                candidate = words[start : start + length]
+                if len(candidate) == length and candidate in self._phrases:
+                    found.append(Occurrence(start, candidate))
+        return found
+
+
+@dataclass(frozen=True)
+class BiasingScore:
+    """Counts over a test set, and the rates that follow from them.
+
+    Rates are in percent, and None where they have no denominator: with an empty list, for instance, there is no
+    precision, recall or B-WER.
+
+    Attributes:
+        words: reference words.
+        errors: substitutions, deletions and insertions.
+        b_words: reference words that lie in an occurrence of a listed phrase.
+        b_errors: errors that count to B-WER.
+        true_positives: reference occurrences recognised.
+        misses: reference occurrences not recognised.
+        false_alarms: hypothesis occurrences that are no true positives.
+        oov_occurrences: reference occurrences that hold a word unknown to training; None if known words were not given.
+        oov_true_positives: those of them recognised; None likewise.
+        duration_seconds: duration of the audio.
+    """
+
+    words: int
+    errors: int
+    b_words: int
+    b_errors: int
+    true_positives: int
+    misses: int
+    false_alarms: int
+    oov_occurrences: int | None
+    oov_true_positives: int | None
+    duration_seconds: float
+
+    @property
+    def occurrences(self) -> int:
+        """Reference occurrences of listed phrases."""
+        return self.true_positives + self.misses
+
+    @property
+    def u_words(self) -> int:
+        """Reference words outside all occurrences."""
+        return self.words - self.b_words
+
+    @property
+    def u_errors(self) -> int:
+        """Errors that count to U-WER."""
+        return self.errors - self.b_errors
+
+    @property
+    def wer(self) -> float | None:
+        """Word error rate, percent."""
+        return _percent(self.errors, self.words)
+
+    @property
+    def b_wer(self) -> float | None:
+        """Word error rate on listed phrases, percent."""
+        return _percent(self.b_errors, self.b_words)
+
+    @property
+    def u_wer(self) -> float | None:
+        """Word error rate on all other words, percent."""
+        return _percent(self.u_errors, self.u_words)
+
+    @property
+    def precision(self) -> float | None:
+        """True positives per hypothesis occurrence, percent."""
+        return _percent(self.true_positives, self.true_positives + self.false_alarms)
+
+    @property
+    def recall(self) -> float | None:
+        """True positives per reference occurrence, percent."""
+        return _percent(self.true_positives, self.occurrences)
+
+    @property
+    def f1(self) -> float | None:
+        """Harmonic mean of precision and recall, percent; 0 if only one of them exists."""
+        return _percent(2 * self.true_positives, 2 * self.true_positives + self.misses + self.false_alarms)
+
+    @property
+    def false_alarms_per_hour(self) -> float | None:
+        """False alarms per hour of audio."""
+        return self.false_alarms * 3600 / self.duration_seconds if self.duration_seconds else None
+
+    @property
+    def oov_recall(self) -> float | None:
+        """Recall on occurrences that hold at least one word unknown to training, percent."""
+        if self.oov_true_positives is None or self.oov_occurrences is None:
+            return None
+        return _percent(self.oov_true_positives, self.oov_occurrences)
+
+    def as_dict(self) -> dict[str, int | float | None]:
+        """Rates and counts for JSON; rates and the duration rounded to two decimals."""
+        rates = ("wer", "b_wer", "u_wer", "precision", "recall", "f1", "false_alarms_per_hour", "oov_recall")
+        counts = ("occurrences", *(field.name for field in fields(self)), "u_words", "u_errors")
+        values: dict[str, int | float | None] = {name: getattr(self, name) for name in (*rates, *counts)}
+        return {name: round(value, 2) if isinstance(value, float) else value for name, value in values.items()}
+
+
+def score(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    phrases: Iterable[str],
+    durations_seconds: Sequence[float],
+    known_words: Collection[str] | None = None,
+) -> BiasingScore:
+    """Score hypotheses against references for a list of phrases.
+
+    Text is split at white space and compared as given: bring references, hypotheses and phrases to the same case and
+    spelling first. The module's docstring defines what is counted, and how it differs from NeMo's and Le et al.'s.
+
+    Args:
+        references: what was said, one text per utterance.
+        hypotheses: what was recognised, in the same order; "" for nothing.
+        phrases: the whole entity list, distractors included; may be empty.
+        durations_seconds: duration of each utterance.
+        known_words: words of the training text; without them there is no OOV recall.
+
+    Returns:
+        The counts over all utterances, with the rates as properties.
+
+    Raises:
+        ValueError: the lengths differ, a duration is negative or not finite, or a phrase has no words.
+    """
+    _check_utterances(references, hypotheses, durations_seconds)
+    index = PhraseIndex(phrases)
+    known = None if known_words is None else frozenset(known_words)
+    totals = _Counts()
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        _count_utterance(tuple(reference.split()), tuple(hypothesis.split()), index, known, totals)
+    return BiasingScore(
+        words=totals.words,
+        errors=totals.errors,
+        b_words=totals.b_words,
+        b_errors=totals.b_errors,
+        true_positives=totals.true_positives,
+        misses=totals.occurrences - totals.true_positives,
+        false_alarms=totals.false_alarms,
+        oov_occurrences=None if known is None else totals.oov_occurrences,
+        oov_true_positives=None if known is None else totals.oov_true_positives,
+        duration_seconds=math.fsum(durations_seconds),
+    )
+
+
+def score_manifest(path: str | Path, phrases: Iterable[str], known_words: Collection[str] | None = None) -> BiasingScore:
+    """Score a prediction manifest.
+
+    If no reference has an upper-case letter, phrases and known words are lower-cased. Nothing else is changed.
+
+    Args:
+        path: NeMo manifest with `duration` (seconds), `text` and `pred_text` on every line.
+        phrases: as for `score`.
+        known_words: as for `score`.
+
+    Returns:
+        The score of all its utterances.
+
+    Raises:
+        ManifestError: the manifest is broken or has no utterances.
+        OSError: the manifest cannot be read.
+        ValueError: a phrase has no words.
+    """
+    items = read_manifest(path, PREDICTION_FIELDS)
+    if not items:
+        raise ManifestError(f"{path}:1: no utterances; write one JSON object per line")
+    references = [item["text"] for item in items]
+    if all(reference == reference.lower() for reference in references):
+        phrases = [phrase.lower() for phrase in phrases]
+        known_words = None if known_words is None else {word.lower() for word in known_words}
+    return score(
+        references, [item["pred_text"] for item in items], phrases, [item["duration"] for item in items], known_words
+    )
+
+
+def manifest_words(path: str | Path) -> set[str]:
+    """The distinct words of a manifest's `text` fields, as the `known_words` of `score`.
+
+    Args:
+        path: NeMo manifest, usually the training one.
+
+    Returns:
+        The words, as spelled there.
+
+    Raises:
+        ManifestError: a line is broken or has no `text`.
+        OSError: the manifest cannot be read.
+    """
+    return {word for item in read_manifest(path, ("text",)) for word in item["text"].split()}
+
+
+def markdown_table(rows: Mapping[str, BiasingScore]) -> str:
+    """Render scores as a Markdown table, one row each; "-" stands for a rate that does not exist.
+
+    Args:
+        rows: scores by name, such as the decoder or the prediction file.
+
+    Returns:
+        The table, without a newline at its end. OOV recall has a column if any score has known words.
+    """
+    with_oov = any(row.oov_occurrences is not None for row in rows.values())
+    header = ["", "WER %", "B-WER %", "U-WER %", "precision %", "recall %", "F1 %", "occurrences", "false alarms / h"]
+    header += ["OOV recall %", "OOV occurrences"] if with_oov else []
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    for name, row in rows.items():
+        cells: list[Any] = [row.wer, row.b_wer, row.u_wer, row.precision, row.recall, row.f1, row.occurrences]
+        cells.append(row.false_alarms_per_hour)
+        cells += [row.oov_recall, row.oov_occurrences] if with_oov else []
+        lines.append([" ".join(name.split()).replace("|", "\\|"), *map(_cell, cells)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+@dataclass
+class _Counts:
+    """Sums over the utterances seen so far; the names are those of `BiasingScore`."""
+
+    words: int = 0
+    errors: int = 0
+    b_words: int = 0
+    b_errors: int = 0
+    occurrences: int = 0
+    true_positives: int = 0
+    false_alarms: int = 0
+    oov_occurrences: int = 0
+    oov_true_positives: int = 0
+
+
+def _check_utterances(references: Sequence[str], hypotheses: Sequence[str], durations_seconds: Sequence[float]) -> None:
+    if not len(references) == len(hypotheses) == len(durations_seconds):
+        raise ValueError(
+            f"{len(references)} references, {len(hypotheses)} hypotheses and {len(durations_seconds)} durations; "
+            "pass one of each per utterance"
+        )
+    for number, duration in enumerate(durations_seconds):
+        if not (math.isfinite(duration) and duration >= 0):
+            raise ValueError(f"duration {number} is {duration}; pass seconds, 0 or more")
+
+
+def _count_utterance(
+    reference: Words, hypothesis: Words, index: PhraseIndex, known: frozenset[str] | None, totals: _Counts
+) -> None:
+    """Add the counts of one utterance to the totals."""
+    pairs = _align(reference, hypothesis)
+    said = index.occurrences(reference)
+    recognised = index.occurrences(hypothesis)
+    hits = _hits(said, recognised, pairs, reference, hypothesis)
+    totals.occurrences += len(said)
+    totals.true_positives += len(hits)
+    totals.false_alarms += len(recognised) - len(hits)
+    if known is not None:
+        oov = [occurrence for occurrence in said if not known.issuperset(occurrence.words)]
+        totals.oov_occurrences += len(oov)
+        totals.oov_true_positives += sum(occurrence in hits for occurrence in oov)
+
+    said_positions = {position for occurrence in said for position in occurrence.positions}
+    recognised_positions = {position for occurrence in recognised for position in occurrence.positions}
+    totals.words += len(reference)
+    totals.b_words += len(said_positions)
+    for at_reference, at_hypothesis in pairs:
+        if at_reference is None:
+            totals.errors += 1
+            totals.b_errors += at_hypothesis in recognised_positions
+        elif at_hypothesis is None or reference[at_reference] != hypothesis[at_hypothesis]:
+            totals.errors += 1
+            totals.b_errors += at_reference in said_positions
+
+
+def _align(reference: Words, hypothesis: Words) -> list[AlignedPair]:
+    """Align two texts at minimum edit distance; returns positions instead of words."""
+    pairs: list[AlignedPair] = []
+    at_reference = at_hypothesis = 0
+    for reference_word, hypothesis_word in kaldialign.align(reference, hypothesis, _NO_WORD):
+        in_reference, in_hypothesis = reference_word != _NO_WORD, hypothesis_word != _NO_WORD
+        pairs.append((at_reference if in_reference else None, at_hypothesis if in_hypothesis else None))
+        at_reference += in_reference
+        at_hypothesis += in_hypothesis
+    return pairs
+
+
+def _hits(
+    said: Sequence[Occurrence],
+    recognised: Sequence[Occurrence],
+    pairs: Sequence[AlignedPair],
+    reference: Words,
+    hypothesis: Words,
+) -> set[Occurrence]:
+    """Reference occurrences which the hypothesis holds at the same place, each with a hypothesis occurrence of its own."""
+    partner = {r: h for r, h in pairs if r is not None and h is not None and reference[r] == hypothesis[h]}
+    free = set(recognised)
+    hits = set()
+    for occurrence in said:
+        for offset, position in enumerate(occurrence.positions):
+            candidate = Occurrence(partner[position] - offset, occurrence.words) if position in partner else None
+            if candidate in free:
+                free.remove(candidate)
+                hits.add(occurrence)
+                break
+    return hits
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100 * part / whole if whole else None
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""The only place that touches NeMo: registration, decoding strategy, manifest fields."""

@@ -1,0 +1,113 @@
+"""Carries the entities of each utterance from a manifest to the decoder.
+
+NeMo's Lhotse dataset keeps unknown manifest fields on its cuts and can return the cuts with a batch. We ask it to, and hand
+the entities to the decoder just before the model decodes the batch.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+from nemo_bias.integration.config import switched_off
+from nemo_bias.integration.strategy import BiasedBeamInfer
+
+MODELS = ("EncDecCTCModel", "EncDecHybridRNNTCTCModel")
+
+
+def apply(module: ModuleType) -> None:
+    """Extends the classes of NeMo's `transcription`, `ctc_models` or `hybrid_rnnt_ctc_models`."""
+    mixin = getattr(module, "ASRTranscriptionMixin", None)
+    if mixin is not None and "_transcribe_input_processing" in vars(mixin):
+        _wrap(mixin, "_transcribe_input_processing", _with_cuts)
+    for name in MODELS:
+        model = vars(module).get(name)
+        if model is not None and model.__module__ == module.__name__:
+            _wrap(model, "_transcribe_forward", _with_entities)
+            _wrap(model, "predict_step", _with_entities)
+            _wrap(model, "_setup_dataloader_from_config", _with_field_check)
+
+
+def biased_decoders(model: Any) -> list[BiasedBeamInfer]:
+    """The decoders of a model that are ours: of its CTC head, and of the metric that decodes in `predict_step`."""
+    owners = [getattr(model, name, None) for name in ("decoding", "ctc_decoding")]
+    owners += [getattr(getattr(model, name, None), "decoding", None) for name in ("wer", "ctc_wer")]
+    decoders = {id(d): d for d in (getattr(owner, "decoding", None) for owner in owners) if isinstance(d, BiasedBeamInfer)}
+    return [d for d in decoders.values() if not switched_off()]
+
+
+def _wrap(owner: type, name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    original = vars(owner).get(name)
+    if original is None:
+        raise RuntimeError(f"nemo_bias does not know this NeMo: {owner.__name__}.{name} is gone; install nemo_toolkit 3.0")
+    if not hasattr(original, "nemo_bias"):
+        wrapped = functools.wraps(original)(wrapper(original))
+        wrapped.nemo_bias = True  # type: ignore[attr-defined]
+        setattr(owner, name, wrapped)
+
+
+def _with_cuts(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`_transcribe_input_processing`: batches of biased models bring their cuts along."""
+
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loader = original(self, *args, **kwargs)
+        dataset = getattr(loader, "dataset", None)
+        if hasattr(dataset, "return_cuts") and any(d.config.entity_field for d in biased_decoders(self)):
+            dataset.return_cuts = True
+        return loader
+
+    return wrapped
+
+
+def _with_entities(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`_transcribe_forward` and `predict_step`: the entities of the batch wait in the decoder."""
+
+    def wrapped(self: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        cuts = batch[4] if isinstance(batch, Sequence) and len(batch) > 4 else None
+        for decoder in biased_decoders(self):
+            if cuts is not None and hasattr(cuts, "map") and decoder.config.entity_field:
+                decoder.utterance_entities = [_entities_of(cut, decoder.config.entity_field) for cut in cuts]
+        return original(self, batch, *args, **kwargs)
+
+    return wrapped
+
+
+def _entities_of(cut: Any, field: str) -> list[Any]:
+    """The manifest field of a cut: a list, or one string for a list of one."""
+    custom = getattr(getattr(cut, "first_non_padding_cut", cut), "custom", None) or {}
+    entities = custom.get(field)
+    if entities is None:
+        return []
+    if isinstance(entities, str):
+        return [entities]
+    if not isinstance(entities, list):
+        raise ValueError(f"manifest field {field!r} of {cut.id} is {entities!r}; expected a list of entities")
+    return entities
+
+
+def _with_field_check(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`_setup_dataloader_from_config`: NeMo's older datasets drop the field, which must not go unnoticed."""
+
+    def wrapped(self: Any, config: Any) -> Any:
+        from nemo.utils import logging
+
+        fields = [d.config.entity_field for d in biased_decoders(self) if d.config.entity_field]
+        path = (config or {}).get("manifest_filepath")
+        if fields and isinstance(path, str) and not config.get("use_lhotse"):
+            try:
+                with open(path, encoding="utf-8") as lines:
+                    first = json.loads(next(lines, "{}"))
+            except (OSError, ValueError):
+                first = {}  # NeMo will say what is wrong with the manifest
+            if fields[0] in first:
+                logging.warning(
+                    f"nemo_bias: {path} has the field {fields[0]!r}, but this dataset cannot carry it, so only the global "
+                    "list is used. Set use_lhotse=true (predict_ds.use_lhotse=true in transcribe_speech_parallel.py), or "
+                    "biased_beam.entity_field=null if the field is not meant as a list."
+                )
+        return original(self, config)
+
+    return wrapped

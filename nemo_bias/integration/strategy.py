@@ -1,0 +1,211 @@
+"""The decoding strategy `biased_beam` of NeMo's CTC models.
+
+NeMo builds its decoders in `AbstractCTCDecoding.__init__`, from a fixed list of strategies. For our name that runs with
+NeMo's greedy decoding, and the greedy decoder is then wrapped in a `BiasedBeamInfer`. Everything after the decoder,
+such as joining tokens into text, timestamps and confidences, stays NeMo's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch, CompiledList, Transcript
+from nemo_bias.decoder.spotter import ArcScoring
+from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary, character_vocabulary
+from nemo_bias.entities import EntityList, parse_entities, read_entities
+from nemo_bias.integration.config import STRATEGY, BiasedBeamConfig, biased_beam_config, switched_off
+from nemo_bias.normalization import NormalizedList, normalize_entities
+
+STOCK_STRATEGY = "greedy_batch"  # what runs for utterances without entities
+SHOWN_NOTES = 20  # notes on an entity list that are logged one by one
+
+
+def apply(module: ModuleType) -> None:
+    """Adds the strategy to NeMo's module `ctc_decoding`.
+
+    Raises:
+        RuntimeError: the module is not the one that this package knows.
+    """
+    decoding_class = module.AbstractCTCDecoding
+    original = decoding_class.__init__
+    if getattr(original, "nemo_bias", False):
+        return
+    expected = ["self", "decoding_cfg", "blank_id", "supported_punctuation"]
+    if list(inspect.signature(original).parameters) != expected:
+        raise RuntimeError(
+            "nemo_bias does not know this NeMo: AbstractCTCDecoding.__init__ has changed; install nemo_toolkit 3.0"
+        )
+
+    def __init__(self: Any, decoding_cfg: Any, blank_id: int, supported_punctuation: set[str] | None = None) -> None:  # noqa: N807
+        config = decoding_cfg if isinstance(decoding_cfg, DictConfig) else OmegaConf.create(decoding_cfg)
+        if config.get("strategy") != STRATEGY:
+            original(self, decoding_cfg, blank_id=blank_id, supported_punctuation=supported_punctuation)
+            return
+        options = biased_beam_config(config.get(STRATEGY))
+        stock = config.copy()
+        with open_dict(stock):
+            stock.strategy = STOCK_STRATEGY
+        original(self, stock, blank_id=blank_id, supported_punctuation=supported_punctuation)
+        with open_dict(self.cfg):
+            self.cfg.strategy = STRATEGY
+        self.decoding = BiasedBeamInfer(self, self.decoding, options)
+
+    __init__.nemo_bias = True  # type: ignore[attr-defined]
+    decoding_class.__init__ = __init__
+
+
+class BiasedBeamInfer:
+    """Takes the place of a NeMo CTC decoder: called with log-probs, it returns NeMo hypotheses.
+
+    Utterances without entities are decoded by the NeMo decoder that it replaces. Hypotheses of the others hold the label of
+    every frame, so NeMo makes text, timestamps and confidences of them as it does for greedy decoding, and two more
+    attributes: `entity_spans`, a tuple of `EntitySpan`, and `nbest`, a list of `Transcript`.
+
+    Args:
+        decoding: the NeMo decoding object that owns this decoder.
+        stock: the NeMo greedy decoder.
+        config: options of the strategy.
+    """
+
+    def __init__(self, decoding: Any, stock: Any, config: BiasedBeamConfig) -> None:
+        self.stock = stock
+        self.config = config
+        self.utterance_entities: Sequence[Any] | None = None  # entities of each utterance of the next batch, set by its reader
+        self._decoding = decoding
+        self._search: BiasedBeamSearch | None = None
+        self._global: CompiledList | None = None
+        self._lists: dict[str, CompiledList | None] = {}
+        self._search_config = BeamSearchConfig(  # here, so that a wrong value fails now
+            method=config.method,
+            beam_size=config.beam_size,
+            token_margin=config.token_margin,
+            most_tokens=config.most_tokens,
+            arcs=ArcScoring(weight=config.weight, threshold=ArcScoring.threshold + config.threshold),
+            boost=config.boost * config.weight,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "stock":  # not yet set, while unpickling
+            raise AttributeError(name)
+        return getattr(self.stock, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in ("preserve_alignments", "compute_timestamps", "preserve_frame_confidence"):  # NeMo sets these from outside
+            setattr(self.stock, name, value)
+
+    def prepare(self) -> tuple[BiasedBeamSearch, CompiledList | None]:
+        """Reads and compiles the entity list, once; not earlier, since NeMo also builds decoders that it never uses."""
+        if self._search is None:
+            search = BiasedBeamSearch(vocabulary_of(self._decoding), self._search_config, self.config.threads or None)
+            self._global = self._compile(search, self.configured_entities(), report=True)
+            self._search = search
+        return self._search, self._global
+
+    def configured_entities(self) -> list[EntityList]:
+        """The entity lists of the config, as they were read."""
+        lists = []
+        if self.config.entity_file:
+            lists.append(read_entities(self.config.entity_file, self.config.entity_format))
+        if self.config.entities:
+            lists.append(parse_entities(self.config.entities, f"{STRATEGY}.entities"))
+        return lists
+
+    def normalized(self, lists: Sequence[EntityList]) -> NormalizedList:
+        """The entities as this model can write them, with notes on what was changed."""
+        entities = tuple(entity for each in lists for entity in each)
+        notes = tuple(note for each in lists for note in each.notes)
+        return normalize_entities(EntityList(entities, notes), vocabulary_of(self._decoding).alphabet)
+
+    def _compile(self, search: BiasedBeamSearch, lists: Sequence[EntityList], report: bool) -> CompiledList | None:
+        from nemo.utils import logging
+
+        normalized = self.normalized(lists)
+        compiled = search.compile(normalized.phrases, normalized.weights)
+        unwritten = [p for p, written in zip(compiled.phrases, compiled.automaton.written, strict=True) if not written]
+        notes = [*normalized.unwritable, *(f'"{p}" cannot be split into tokens of this model' for p in unwritten)]
+        if report:
+            notes += normalized.notes
+        for note in notes[:SHOWN_NOTES]:
+            logging.warning(f"nemo_bias: {note}")
+        if len(notes) > SHOWN_NOTES:
+            logging.warning(f"nemo_bias: and {len(notes) - SHOWN_NOTES} more notes; scripts/check_entities.py prints all")
+        return compiled if len(compiled) else None
+
+    def _list_of(self, search: BiasedBeamSearch, entities: Any) -> CompiledList | None:
+        """The global list joined with an utterance's own."""
+        if not entities:
+            return self._global
+        key = repr(entities)
+        if key not in self._lists:
+            if len(self._lists) >= 1000:
+                self._lists.clear()
+            own = self._compile(search, [parse_entities(entities, f"manifest field {self.config.entity_field}")], report=False)
+            self._lists[key] = own
+        own = self._lists[key]
+        if own is None or self._global is None:
+            return own or self._global
+        return self._global.joined(own)
+
+    def __call__(self, decoder_output: torch.Tensor, decoder_lengths: torch.Tensor | None = None) -> tuple[list[Any]]:
+        """Decodes log-probs [B, T, V] (or labels [B, T], which are left to NeMo) of the given lengths [B]."""
+        own, self.utterance_entities = self.utterance_entities, None
+        if decoder_output.ndim != 3 or switched_off():
+            return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)  # type: ignore[no-any-return]
+        search, _ = self.prepare()
+        own = own or [None] * len(decoder_output)
+        lists = [self._list_of(search, entities) for entities in own]
+        with_list = [b for b, entities in enumerate(lists) if entities is not None]
+        hypotheses: list[Any] = [None] * len(lists)
+        if len(with_list) < len(lists):
+            (hypotheses,) = self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)
+        if with_list:
+            log_probs = decoder_output[with_list].detach().float().cpu()
+            lengths = (
+                torch.full((len(with_list),), log_probs.shape[1])
+                if decoder_lengths is None
+                else decoder_lengths[with_list].detach().cpu()
+            )
+            transcripts = search.decode(
+                log_probs.numpy(), lengths.numpy(), [lists[b] for b in with_list], nbest=self.config.nbest
+            )
+            for b, own_log_probs, length, nbest in zip(with_list, log_probs, lengths, transcripts, strict=True):
+                hypotheses[b] = self._hypothesis(own_log_probs[: int(length)], length, nbest)
+        return (hypotheses,)
+
+    def _hypothesis(self, log_probs: torch.Tensor, length: torch.Tensor, nbest: list[Transcript]) -> Any:
+        """A NeMo hypothesis with the fields that NeMo's greedy decoder fills."""
+        from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
+
+        path = torch.from_numpy(nbest[0].path.astype(np.int64))
+        hypothesis = Hypothesis(score=torch.tensor(nbest[0].score), y_sequence=path, dec_state=None, timestamp=[], last_token=None)
+        hypothesis.length = length
+        if self.stock.preserve_alignments:
+            hypothesis.alignments = (log_probs.clone(), path.clone())
+        if self.stock.compute_timestamps:
+            hypothesis.timestamp = torch.nonzero(path != self.stock.blank_id)[:, 0].tolist()
+        if self.stock.preserve_frame_confidence:
+            hypothesis.frame_confidence = self.stock._get_confidence(log_probs)
+        hypothesis.entity_spans = nbest[0].spans
+        hypothesis.nbest = nbest
+        return hypothesis
+
+
+def vocabulary_of(decoding: Any) -> Vocabulary:
+    """The tokens of a NeMo CTC decoding object, by subword tokenizer or characters."""
+    tokenizer = getattr(decoding, "tokenizer", None)
+    if tokenizer is None:
+        return character_vocabulary(list(decoding.vocabulary), decoding.blank_id)
+    tokens = tokenizer.ids_to_tokens(list(range(decoding.blank_id)))
+    if decoding.tokenizer_type == "wpe":  # WordPiece marks what continues a word
+        tokens = [t[2:] if t.startswith("##") else WORD_START + t for t in tokens]
+    special = re.compile(rf"{WORD_START}?(<.*>|\[.*\]|⁇)")
+    return Vocabulary(tuple("" if special.fullmatch(t) else t for t in tokens), decoding.blank_id)

@@ -1,0 +1,259 @@
+"""Brings entities into the characters that a checkpoint's tokens can write.
+
+Each step is taken only where the alphabet demands it: a model that writes capitals, accents and digits gets the entity as
+it stands, and one that writes ``a-z'`` gets "Jürgen Müller-Weiß & Co. 2024" as "jurgen muller weiss and co twenty twenty
+four". Words that stand for digits and signs are English.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from num2words import num2words
+
+from nemo_bias.entities import Entity, EntityList, merge_note, merged
+
+_APOSTROPHES = "'’‘ʼ‛`´′"
+_TYPOGRAPHIC = dict.fromkeys(_APOSTROPHES[1:], "'") | dict.fromkeys("“”„‟«»″", '"') | dict.fromkeys("‐‑‒–—―−", "-")
+_LETTERS = {  # letters that Unicode does not decompose into a base and an accent
+    **{"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"},
+    **{"đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ħ": "h", "Ħ": "H", "ı": "i", "ə": "e"},
+    **{"ŧ": "t", "Ŧ": "T", "ŋ": "ng", "Ŋ": "Ng"},
+}
+_SIGNS = {"&": "and", "%": "percent", "@": "at", "+": "plus"}
+_SEPARATORS = "-/_\\|.,:;▁…·•()[]{}"  # these keep words apart; all other punctuation vanishes, as in o'brien and yahoo!
+_VARIANTS = "\ufe0e\ufe0f"  # invisible: they ask for a plain or a coloured form of the sign before them
+
+_LETTER = r"[^\W\d_]"
+_ACRONYM = re.compile(
+    rf"(?<![^\W_])(?:{_LETTER}\.){{2,}}{_LETTER}?(?![^\W_])|(?<![^\W_]){_LETTER}(?:\.{_LETTER})+(?![^\W_])"
+)
+_NUMBER = re.compile(r"([0-9]+)(st|nd|rd|th)(?![^\W_])|[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+(?:\.[0-9]+)*", re.IGNORECASE)
+_LONGEST_NUMBER = 9  # digits; longer numbers, such as those of telephones, are read digit by digit
+
+
+@dataclass(frozen=True)
+class NormalizedEntity:
+    """An entity as a model can write it.
+
+    Attributes:
+        entity: the entity; of several that are written alike, the first, with what `merged` takes from the others.
+        phrase: its text in the model's characters, "" if that cannot be written.
+        note: a sentence on what was changed other than the case, or on why it cannot be written; "" if there is nothing.
+    """
+
+    entity: Entity
+    phrase: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class NormalizedList:
+    """The entities of a list as a model can write them.
+
+    Attributes:
+        items: an entity for each distinct phrase, in the order of the list.
+        unwritable: a sentence for each entity that the model cannot write.
+        notes: all other sentences: those of the list, what was changed, and what was merged.
+    """
+
+    items: tuple[NormalizedEntity, ...]
+    unwritable: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def phrases(self) -> tuple[str, ...]:
+        """The distinct phrases."""
+        return tuple(item.phrase for item in self.items)
+
+    @cached_property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each phrase."""
+        return tuple(item.entity.weight for item in self.items)
+
+    @cached_property
+    def entities(self) -> tuple[Entity, ...]:
+        """The entity of each phrase."""
+        return tuple(item.entity for item in self.items)
+
+
+def normalize_entities(entities: EntityList, alphabet: frozenset[str]) -> NormalizedList:
+    """Write all entities of a list in a model's characters.
+
+    Args:
+        entities: the list. Only the texts are normalised; spellings and pronunciations stay as they are.
+        alphabet: the characters that the model's tokens can write; the space always counts as one.
+
+    Returns:
+        The distinct phrases with their entities, and sentences that say what was done.
+    """
+    normalizer = _Normalizer(alphabet)
+    distinct: dict[str, NormalizedEntity] = {}
+    unwritable, notes = [], list(entities.notes)
+    case_changes = 0
+    for entity in entities:
+        item = normalizer.normalize(entity)
+        if not item.phrase:
+            unwritable.append(item.note)
+            continue
+        if item.note:
+            notes.append(item.note)
+        elif normalizer.case and item.phrase != entity.text:
+            case_changes += 1
+        first = distinct.setdefault(item.phrase, item)
+        if first is not item:
+            distinct[item.phrase] = replace(first, entity=merged(first.entity, entity))
+            notes.append(f'{merge_note(first.entity, entity)}, as both are written "{item.phrase}"')
+    if case_changes:
+        count = f"{case_changes} of {len(entities)} entities"
+        notes.append(f"{count} are matched in {normalizer.case} case, the only one that this model writes")
+    return NormalizedList(tuple(distinct.values()), tuple(unwritable), tuple(notes))
+
+
+class _Normalizer:
+    """The steps for one alphabet.
+
+    Args:
+        alphabet: the characters that the model's tokens can write.
+    """
+
+    def __init__(self, alphabet: frozenset[str]) -> None:
+        self.allowed = alphabet | {" "}
+        has_upper, has_lower = any(c.isupper() for c in alphabet), any(c.islower() for c in alphabet)
+        self.case = "lower" if has_lower and not has_upper else "upper" if has_upper and not has_lower else ""
+
+    def normalize(self, entity: Entity) -> NormalizedEntity:
+        cased = self._case(entity.text)
+        if self.allowed.issuperset(cased):
+            return NormalizedEntity(entity, cased)
+        phrase, changes = self._rewrite(unicodedata.normalize("NFC", cased))
+        missing = set(phrase) - self.allowed
+        if missing:
+            shown = " ".join(
+                dict.fromkeys(c for c in entity.text if missing & set(unicodedata.normalize("NFC", self._case(c))))
+            )
+            shown = shown or " ".join(sorted(missing))
+            reason = f"cannot be written by this model (characters {shown}); add a spelling in its alphabet"
+        elif not phrase:
+            reason = "cannot be written by this model, as it has no letters or digits; add a spelling in its alphabet"
+        else:
+            changes = ["case"] * (cased != entity.text) + changes
+            note = f'{entity.place}: "{entity.text}" is matched as "{phrase}" ({", ".join(changes)})' if changes else ""
+            return NormalizedEntity(entity, phrase, "" if changes == ["case"] else note)
+        return NormalizedEntity(entity, "", f'{entity.place}: "{entity.text}" {reason}')
+
+    def _rewrite(self, text: str) -> tuple[str, list[str]]:
+        """The text after all steps, and the names of those that changed it."""
+        changes = []
+        steps = {
+            "quotes and dashes": self._typography,
+            "character forms": self._character_forms,
+            "accents": self._accents,
+            "acronym": self._acronyms,
+            "numbers": self._numbers,
+            "signs": self._signs,
+            "punctuation": self._punctuation,
+        }
+        for name, step in steps.items():
+            changed = step(text)
+            if changed != text:
+                changes.append(name)
+            text = changed
+        return " ".join(text.split()), changes
+
+    def _case(self, text: str) -> str:
+        return text.lower() if self.case == "lower" else text.upper() if self.case == "upper" else text
+
+    def _can_write(self, text: str) -> bool:
+        return self.allowed.issuperset(text)
+
+    def _typography(self, text: str) -> str:
+        return "".join(c if c in self.allowed else _TYPOGRAPHIC.get(c, c) for c in text)
+
+    def _character_forms(self, text: str) -> str:
+        """Ligatures, full-width letters, Roman numerals and the like as plain letters and digits."""
+        return "".join(c if c.isascii() or c in self.allowed else self._case(_plain_form(c)) for c in text)
+
+    def _accents(self, text: str) -> str:
+        """Letters without accents: é is e, and ß is ss."""
+        return "".join(c if c.isascii() or c in self.allowed else self._without_accent(c) for c in text)
+
+    def _without_accent(self, character: str) -> str:
+        decomposed = unicodedata.normalize("NFD", character)
+        bases = self._case("".join(_LETTERS.get(c, c) for c in decomposed if not unicodedata.combining(c)))
+        return bases if self._can_write(bases) else character
+
+    def _acronyms(self, text: str) -> str:
+        """The letters of U.S.A. apart."""
+        if "." in self.allowed:
+            return text
+        return _ACRONYM.sub(lambda match: match[0].replace(".", " "), text)
+
+    def _numbers(self, text: str) -> str:
+        return _NUMBER.sub(self._spoken_number, text)
+
+    def _spoken_number(self, match: re.Match[str]) -> str:
+        if self._can_write(re.sub("[^0-9]", "", match[0])):
+            return match[0]
+        words = self._case(_ordinal_words(match[1]) if match[1] else _number_words(match[0].replace(",", "")))
+        return f" {words} " if self._can_write(words) else match[0]
+
+    def _signs(self, text: str) -> str:
+        for sign, word in _SIGNS.items():
+            cased = self._case(word)
+            if sign in text and sign not in self.allowed and self._can_write(cased):
+                text = text.replace(sign, f" {cased} ")
+        return text
+
+    def _punctuation(self, text: str) -> str:
+        return "".join(c if c in self.allowed else _without_mark(c) for c in text)
+
+
+def _plain_form(character: str) -> str:
+    if character.isdecimal():
+        return str(unicodedata.decimal(character))
+    plain = unicodedata.normalize("NFKC", character)
+    is_symbol = unicodedata.category(character)[0] == "S"  # ™ shall not become TM
+    return plain if plain.isalnum() and not is_symbol else character
+
+
+def _without_mark(character: str) -> str:
+    """A space for a separator, nothing for other punctuation, and the character itself if it is none."""
+    if character in _SEPARATORS or character.isspace():
+        return " "
+    category = unicodedata.category(character)
+    is_mark = category[0] in "PS" or category == "Cf" or character in _APOSTROPHES or character in _VARIANTS
+    return "" if is_mark else character
+
+
+def _number_words(number: str) -> str:
+    """English words for digits, with or without decimal points; four digits that may be a year are read as one."""
+    first, *rest = number.split(".")
+    if len(rest) == 1:  # 3.14
+        return f"{_integer_words(first)} point {_digit_words(rest[0])}"
+    if rest:  # version 1.10.3
+        return " point ".join(map(_integer_words, (first, *rest)))
+    if len(first) == 4 and 1100 <= int(first) <= 2099 and first != "2000":
+        return _plain_words(num2words(int(first), to="year"))
+    return _integer_words(first)
+
+
+def _integer_words(digits: str) -> str:
+    if len(digits) > _LONGEST_NUMBER or (digits[0] == "0" and len(digits) > 1):
+        return _digit_words(digits)
+    return _plain_words(num2words(int(digits)))
+
+
+def _ordinal_words(digits: str) -> str:
+    return _plain_words(num2words(int(digits), to="ordinal")) if len(digits) <= _LONGEST_NUMBER else _digit_words(digits)
+
+
+def _digit_words(digits: str) -> str:
+    return " ".join(num2words(int(digit)) for digit in digits)
+
+
+def _plain_words(words: str) -> str:
+    return words.replace("-", " ").replace(",", "")

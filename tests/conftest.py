@@ -1,0 +1,72 @@
+"""Small vocabularies and log-probs that several tests use."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
+
+# A toy subword vocabulary that can write every word over a, b, e, n, o, r, s, t in several ways.
+PIECES = ("▁", "a", "b", "e", "n", "o", "r", "s", "t", "▁a", "▁b", "▁n", "▁t", "ar", "on", "▁to", "er", "▁bo", "st", "▁no")
+
+
+@pytest.fixture
+def subwords() -> Vocabulary:
+    return Vocabulary(PIECES, len(PIECES))
+
+
+@pytest.fixture
+def characters() -> Vocabulary:
+    return character_vocabulary([" ", *"abenorst"])
+
+
+def random_log_probs(rng: np.random.Generator, frames: int, width: int, peak: float = 1.0) -> np.ndarray:
+    """[T, V] log-probs; the higher `peak`, the surer each frame."""
+    logits = peak * rng.standard_normal((frames, width))
+    return (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
+
+
+def collapse(path, blank):
+    """CTC's collapse of a frame path."""
+    return tuple(int(p) for p, _ in itertools.groupby(path) if p != blank)
+
+
+def greedy_tokens(log_probs: np.ndarray, blank: int) -> tuple[int, ...]:
+    return collapse(log_probs.argmax(axis=1), blank)
+
+
+def prefix_probabilities(log_probs: np.ndarray, blank: int) -> dict[tuple[int, ...], float]:
+    """Log-probability of every token sequence, by summing over every path."""
+    totals: dict[tuple[int, ...], float] = defaultdict(lambda: -np.inf)
+    frames, width = log_probs.shape
+    for path in itertools.product(range(width), repeat=frames):
+        tokens = collapse(path, blank)
+        totals[tokens] = np.logaddexp(totals[tokens], sum(log_probs[t, p] for t, p in enumerate(path)))
+    return totals
+
+
+def speak(vocabulary: Vocabulary, pieces: list[str], heard: dict[int, tuple[str, float]] | None = None, sure: float = 0.9):
+    """Log-probs of an utterance: each piece takes a frame, a blank follows it.
+
+    `heard` gives, for the index of a piece, another piece that the model hears instead, and its probability; the piece
+    itself then has a tenth of what is left.
+    """
+    width = vocabulary.size
+    rows = []
+    for k, piece in enumerate(pieces):
+        row = np.full(width, (1 - sure) / (width - 1))
+        if heard and k in heard:
+            other, probability = heard[k]
+            row[:] = 0.9 * (1 - probability) / (width - 2)
+            row[vocabulary.pieces.index(other)] = probability
+            row[vocabulary.pieces.index(piece)] = 0.1 * (1 - probability)
+        else:
+            row[vocabulary.pieces.index(piece)] = sure
+        blank = np.full(width, 1e-4 / (width - 1))
+        blank[vocabulary.blank] = 1 - 1e-4
+        rows += [row, blank]
+    return np.log(np.array(rows)).astype(np.float32)
