@@ -360,7 +360,8 @@ def _clean(value: object, name: str) -> str:
         if unsafe[0] == "\t":
             raise _InvalidError(f'{name} holds a tab; write a table in the tsv format, with the header "text<TAB>weight"')
         raise _InvalidError(f"{name} holds the character U+{ord(unsafe[0]):04X}, which is not text; remove it")
-    text = " ".join(text.split())
+    if "  " in text or not text.isprintable():  # the only white space that counts as printable is the space
+        text = " ".join(text.split())
     if not text:
         raise _InvalidError(f"{name} is empty; write it out or remove it")
     if len(text) > MAX_LENGTH and name != "pronunciation":

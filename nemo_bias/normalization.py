@@ -126,16 +126,13 @@ class _Normalizer:
         self.case = "lower" if has_lower and not has_upper else "upper" if has_upper and not has_lower else ""
 
     def normalize(self, entity: Entity) -> NormalizedEntity:
-        cased = self._case(entity.text)
-        if self.allowed.issuperset(cased):
+        cased = self._case(" ".join(entity.text.split()))
+        if cased and self.allowed.issuperset(cased):
             return NormalizedEntity(entity, cased)
         phrase, changes = self._rewrite(unicodedata.normalize("NFC", cased))
         missing = set(phrase) - self.allowed
         if missing:
-            shown = " ".join(
-                dict.fromkeys(c for c in entity.text if missing & set(unicodedata.normalize("NFC", self._case(c))))
-            )
-            shown = shown or " ".join(sorted(missing))
+            shown = " ".join(self._characters_behind(missing, entity.text))
             reason = f"cannot be written by this model (characters {shown}); add a spelling in its alphabet"
         elif not phrase:
             reason = "cannot be written by this model, as it has no letters or digits; add a spelling in its alphabet"
@@ -144,6 +141,11 @@ class _Normalizer:
             note = f'{entity.place}: "{entity.text}" is matched as "{phrase}" ({", ".join(changes)})' if changes else ""
             return NormalizedEntity(entity, phrase, "" if changes == ["case"] else note)
         return NormalizedEntity(entity, "", f'{entity.place}: "{entity.text}" {reason}')
+
+    def _characters_behind(self, missing: set[str], text: str) -> list[str]:
+        """The characters of a text that became the missing ones, or the missing ones if that cannot be told."""
+        behind = [c for c in text if missing & set(unicodedata.normalize("NFC", self._case(c)))]
+        return list(dict.fromkeys(behind)) or sorted(missing)
 
     def _rewrite(self, text: str) -> tuple[str, list[str]]:
         """The text after all steps, and the names of those that changed it."""

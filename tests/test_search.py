@@ -126,9 +126,6 @@ def test_bonus_paid_is_bonus_kept(method, beam_size, seed, subwords, characters)
     for transcript in decoder.decode(log_probs[None], lists=entities, nbest=beam_size)[0]:
         assert collapse(transcript.path, vocabulary.blank) == transcript.tokens
         assert transcript.score == pytest.approx(transcript.log_prob + sum(s.bonus for s in transcript.spans))
-        best_path = sum(log_probs[t, label] for t, label in enumerate(transcript.path))
-        if beam_size > 1:
-            assert transcript.log_prob >= best_path - 12.0  # pruning loses some of a prefix's paths
         words_before = 0
         for span in transcript.spans:
             inside = collapse(transcript.path[span.start : span.end + 1], vocabulary.blank)

@@ -63,11 +63,13 @@ class CompiledList:
 
     Attributes:
         phrases: what is written if an entity is recognised.
+        names: the entities as the list's author wrote them.
         weights: [phrases] each multiplies what a match of the phrase is worth.
         automaton: the phrases in a model's tokens.
     """
 
     phrases: tuple[str, ...]
+    names: tuple[str, ...]
     weights: NDArray[np.float32]
     automaton: EntityAutomaton
 
@@ -80,6 +82,7 @@ class CompiledList:
             return self if len(self) else other
         return CompiledList(
             self.phrases + other.phrases,
+            self.names + other.names,
             np.concatenate([self.weights, other.weights]),
             join_automata(self.automaton, other.automaton),
         )
@@ -95,12 +98,14 @@ class EntitySpan:
     """An entity in a transcript.
 
     Attributes:
-        phrase: the phrase of the list.
+        entity: the entity as the list's author wrote it.
+        phrase: what stands in the transcript.
         start: first frame of its first token.
         end: last frame of its last token.
         bonus: what it added to the transcript's score, in nats.
     """
 
+    entity: str
     phrase: str
     start: int
     end: int
@@ -156,13 +161,25 @@ class BiasedBeamSearch:
             self.config.boost_floor,
         )
 
-    def compile(self, phrases: Sequence[str], weights: Sequence[float] | None = None) -> CompiledList:
-        """Compiles distinct phrases, written in the model's characters, with their weights (1 by default)."""
+    def compile(
+        self, phrases: Sequence[str], weights: Sequence[float] | None = None, names: Sequence[str] | None = None
+    ) -> CompiledList:
+        """Compiles distinct phrases, written in the model's characters.
+
+        Args:
+            phrases: what the decoder shall recognise.
+            weights: [phrases] each multiplies what a match of the phrase is worth; 1 by default.
+            names: [phrases] the entities as their author wrote them; by default the phrases.
+
+        Raises:
+            ValueError: a phrase is empty or occurs twice, or the numbers differ.
+        """
         automaton = compile_automaton(phrases, self.vocabulary)
         array = np.ones(len(phrases), np.float32) if weights is None else np.asarray(weights, np.float32)
-        if array.shape != (len(phrases),):
-            raise ValueError(f"{len(phrases)} phrases, but {array.size} weights")
-        return CompiledList(tuple(phrases), array, automaton)
+        shown = tuple(phrases if names is None else names)
+        if array.shape != (len(phrases),) or len(shown) != len(phrases):
+            raise ValueError(f"{len(phrases)} phrases, but {array.size} weights and {len(shown)} names")
+        return CompiledList(tuple(phrases), shown, array, automaton)
 
     @cached_property
     def _nothing(self) -> CompiledList:
@@ -235,7 +252,7 @@ class BiasedBeamSearch:
         path = align(log_probs, tokens, self.vocabulary.blank)
         starts, ends = _token_frames(path, len(tokens), self.vocabulary.blank)
         spans = tuple(
-            EntitySpan(entities.phrases[name], int(starts[first]), int(ends[last - 1]), float(found.span_bonus[s]))
+            EntitySpan(entities.names[name], entities.phrases[name], int(starts[first]), int(ends[last - 1]), float(found.span_bonus[s]))
             for s, (name, first, last) in enumerate(
                 found.spans[found.first_span[k] : found.first_span[k + 1]].tolist(), start=int(found.first_span[k])
             )

@@ -17,7 +17,9 @@ EXTENSIONS = {
     "nemo.collections.asr.parts.submodules.ctc_decoding": "nemo_bias.integration.strategy",
     "nemo.collections.asr.parts.mixins.transcription": "nemo_bias.integration.manifest_entities",
     "nemo.collections.asr.models.ctc_models": "nemo_bias.integration.manifest_entities",
+    "nemo.collections.asr.models.ctc_bpe_models": "nemo_bias.integration.manifest_entities",
     "nemo.collections.asr.models.hybrid_rnnt_ctc_models": "nemo_bias.integration.manifest_entities",
+    "nemo.collections.asr.models.hybrid_rnnt_ctc_bpe_models": "nemo_bias.integration.manifest_entities",
 }
 
 

@@ -15,20 +15,17 @@ from typing import Any
 from nemo_bias.integration.config import switched_off
 from nemo_bias.integration.strategy import BiasedBeamInfer
 
-MODELS = ("EncDecCTCModel", "EncDecHybridRNNTCTCModel")
 
 
 def apply(module: ModuleType) -> None:
-    """Extends the classes of NeMo's `transcription`, `ctc_models` or `hybrid_rnnt_ctc_models`."""
-    mixin = getattr(module, "ASRTranscriptionMixin", None)
-    if mixin is not None and "_transcribe_input_processing" in vars(mixin):
-        _wrap(mixin, "_transcribe_input_processing", _with_cuts)
-    for name in MODELS:
-        model = vars(module).get(name)
-        if model is not None and model.__module__ == module.__name__:
-            _wrap(model, "_transcribe_forward", _with_entities)
-            _wrap(model, "predict_step", _with_entities)
-            _wrap(model, "_setup_dataloader_from_config", _with_field_check)
+    """Extends one of NeMo's modules in ``METHODS``.
+
+    Raises:
+        RuntimeError: the module is not the one that this package knows.
+    """
+    class_name, wrappers = METHODS[module.__name__.rpartition(".")[2]]
+    for method, wrapper in wrappers.items():
+        _wrap(getattr(module, class_name), method, wrapper)
 
 
 def biased_decoders(model: Any) -> list[BiasedBeamInfer]:
@@ -111,3 +108,23 @@ def _with_field_check(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(self, config)
 
     return wrapped
+
+
+# What is extended: module -> class, methods that it defines itself.
+METHODS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
+    "transcription": ("TranscriptionMixin", {"_transcribe_input_processing": _with_cuts}),
+    "ctc_models": (
+        "EncDecCTCModel",
+        {
+            "_transcribe_forward": _with_entities,
+            "predict_step": _with_entities,
+            "_setup_dataloader_from_config": _with_field_check,
+        },
+    ),
+    "ctc_bpe_models": ("EncDecCTCModelBPE", {"_setup_dataloader_from_config": _with_field_check}),
+    "hybrid_rnnt_ctc_models": (
+        "EncDecHybridRNNTCTCModel",
+        {"_transcribe_forward": _with_entities, "predict_step": _with_entities},
+    ),
+    "hybrid_rnnt_ctc_bpe_models": ("EncDecHybridRNNTCTCBPEModel", {"_setup_dataloader_from_config": _with_field_check}),
+}

@@ -129,7 +129,7 @@ class BiasedBeamInfer:
         from nemo.utils import logging
 
         normalized = self.normalized(lists)
-        compiled = search.compile(normalized.phrases, normalized.weights)
+        compiled = search.compile(normalized.phrases, normalized.weights, [entity.text for entity in normalized.entities])
         unwritten = [p for p, written in zip(compiled.phrases, compiled.automaton.written, strict=True) if not written]
         notes = [*normalized.unwritable, *(f'"{p}" cannot be split into tokens of this model' for p in unwritten)]
         if report:

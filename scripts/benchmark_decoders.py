@@ -1,0 +1,265 @@
+"""Measure the speed of biased CTC decoders on one thread: a batch of 8 utterances of 300 frames, 1024 tokens, beam 8.
+
+The input is made up, so no checkpoint is needed: random sentences that hold a listed phrase here and there, spelled in the
+tokens of a SentencePiece model trained on the spot, as peaky log-probs with confusions. Times are CPU seconds, the median of
+runs that take turns.
+
+Example:
+    python scripts/benchmark_decoders.py --phrases distractors.txt --json benchmark.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentencepiece
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
+from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.integration import peers
+
+BATCH, FRAMES, TOKENS, BEAM_SIZE = 8, 300, 1024, 8
+SIZES = (0, 10, 10_000, 100_000)
+OURS, BEAM_TREE, GREEDY_TREE = "nemo_bias", "NeMo beam_batch + tree", "NeMo greedy_batch + tree"
+SYLLABLES = [consonant + vowel for consonant in "bdfghjklmnprstvz" for vowel in "aeiou"] + ["an", "er", "is", "on", "th", "st"]
+FIRST_DECODE = """
+import time
+start = time.perf_counter()
+import numpy as np
+from nemo_bias.decoder.search import BiasedBeamSearch
+from nemo_bias.decoder.vocabulary import character_vocabulary
+imported = time.perf_counter()
+search = BiasedBeamSearch(character_vocabulary(" abc"), threads=1)
+log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(5), (1, 50))).astype(np.float32)
+search.decode(log_probs, lists=search.compile(["ab", "ca b"]))
+print(imported - start, time.perf_counter() - imported)
+"""
+
+
+@dataclass
+class Timing:
+    """Times of one decoder with one list.
+
+    Attributes:
+        decoder: its name.
+        phrases: size of the list.
+        compile_seconds: CPU time of the only compilation.
+        decode_seconds: median CPU time of decoding the batch.
+        decode_ratio: `decode_seconds` by that of ours with 10,000 phrases.
+    """
+
+    decoder: str
+    phrases: int
+    compile_seconds: float
+    decode_seconds: float = float("nan")
+    decode_ratio: float = float("nan")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code: 0, or 2 if an input cannot be used."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(1)
+    peers.quiet_nemo()
+    try:
+        listed = options.phrases.read_text(encoding="utf-8").splitlines() if options.phrases else None
+        phrases = list(dict.fromkeys(listed or random_phrases(max(SIZES), seed=1)))
+        if len(phrases) < max(SIZES):
+            raise ValueError(f"--phrases: {len(phrases)} distinct phrases; {max(SIZES)} are needed")
+        with tempfile.TemporaryDirectory() as folder:
+            report = measure(phrases[: max(SIZES)], folder, options.repeats)
+        if options.json:
+            options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    except (OSError, ValueError) as error:
+        print(f"benchmark_decoders.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(markdown(report))
+    return 0
+
+
+def measure(phrases: Sequence[str], folder: str, repeats: int) -> dict[str, Any]:
+    """Times every decoder.
+
+    Args:
+        phrases: at least as many as the longest list has.
+        folder: an empty folder for the tokenizer.
+        repeats: runs of each decoder.
+
+    Returns:
+        A report for JSON.
+    """
+    tokenizer = train_tokenizer(phrases, folder)
+    log_probs = synthetic_log_probs(tokenizer, phrases, seed=2)
+    timings, runs = compiled_decoders(tokenizer, phrases, log_probs)
+    seconds: list[list[float]] = [[] for _ in runs]
+    for repeat in tqdm(range(repeats + 1), desc="decoding", unit="round"):
+        for times, run in zip(seconds, runs, strict=True):
+            start = time.process_time()
+            run()
+            if repeat:  # the first run warms up
+                times.append(time.process_time() - start)
+    for timing, times in zip(timings, seconds, strict=True):
+        timing.decode_seconds = statistics.median(times)
+    at = {(timing.decoder, timing.phrases): timing for timing in timings}
+    ours = at[OURS, 10_000].decode_seconds
+    for timing in timings:
+        timing.decode_ratio = timing.decode_seconds / ours
+    subprocess_seconds = [_first_decode() for _ in range(2)][1]  # the first one fills numba's cache
+    return {
+        "shape": [BATCH, FRAMES, TOKENS + 1],
+        "beam_size": BEAM_SIZE,
+        "repeats": repeats,
+        "timings": [asdict(timing) for timing in timings],
+        "beam_batch + tree / ours at 10k phrases": at[BEAM_TREE, 10_000].decode_ratio,
+        "greedy_batch + tree / ours at 10k phrases": at[GREEDY_TREE, 10_000].decode_ratio,
+        "ours with 100k phrases / ours with none": at[OURS, 100_000].decode_seconds / at[OURS, 0].decode_seconds,
+        "ours, compile 10k phrases, seconds": at[OURS, 10_000].compile_seconds,
+        "ours, compile 100k phrases, seconds": at[OURS, 100_000].compile_seconds,
+        "ours, import in a second process, seconds": subprocess_seconds[0],
+        "ours, first decode in a second process, seconds": subprocess_seconds[1],
+    }
+
+
+def compiled_decoders(
+    tokenizer: Any, phrases: Sequence[str], log_probs: NDArray[np.float32]
+) -> tuple[list[Timing], list[Callable[[], Any]]]:
+    """Every row of the table with its compile time, and a function that decodes the batch once."""
+    each = list(log_probs)
+    systems = peers.all_systems(tokenizer)
+    greedy, beam, spotter = systems["greedy_batch"], systems["beam_batch"], systems["ctc_ws"]
+    alpha = {"alpha": 1.0}
+    rows: list[tuple[str, int, Callable[[Sequence[str]], Callable[[], Any]]]] = [
+        ("NeMo greedy_batch", 0, lambda chosen: _bound(greedy.prepare(chosen, alpha), each)),
+        *((GREEDY_TREE, n, lambda chosen: _bound(greedy.prepare(chosen, alpha), each)) for n in (10, 10_000)),
+        ("NeMo beam_batch", 0, lambda chosen: _bound(beam.prepare(chosen, alpha), each)),
+        *((BEAM_TREE, n, lambda chosen: _bound(beam.prepare(chosen, alpha), each)) for n in (10, 10_000)),
+        (
+            "NeMo CTC-WS",
+            10_000,
+            lambda chosen: _bound(spotter.prepare(chosen, {"cb_weight": 3.0, "ctc_ali_token_weight": 0.5}), each),
+        ),
+        *((OURS, n, lambda chosen: _ours(peers.nemo_vocabulary(tokenizer), chosen, log_probs)) for n in SIZES),
+    ]
+    _ours(peers.nemo_vocabulary(tokenizer), phrases[:10], log_probs)  # numba's compilation is not the list's
+    timings, runs = [], []
+    for name, size, prepare in tqdm(rows, desc="compiling", unit="list"):
+        start = time.process_time()
+        runs.append(prepare(phrases[:size]))
+        timings.append(Timing(name, size, time.process_time() - start))
+    return timings, runs
+
+
+def _bound(decode: Callable[[Any], Any], log_probs: Any) -> Callable[[], Any]:
+    return lambda: decode(log_probs)
+
+
+def _ours(vocabulary: Vocabulary, phrases: Sequence[str], log_probs: NDArray[np.float32]) -> Callable[[], Any]:
+    search = BiasedBeamSearch(vocabulary, BeamSearchConfig(beam_size=BEAM_SIZE), threads=1)
+    entities = search.compile(phrases)
+    return lambda: search.decode(log_probs, lists=entities)
+
+
+def random_phrases(count: int, seed: int) -> list[str]:
+    """Distinct pronounceable phrases of one to three words."""
+    rng = np.random.default_rng(seed)
+    phrases: dict[str, None] = {}
+    while len(phrases) < count:
+        words = ["".join(rng.choice(SYLLABLES, rng.integers(2, 5))) for _ in range(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))]
+        phrases[" ".join(words)] = None
+    return list(phrases)
+
+
+def train_tokenizer(phrases: Sequence[str], folder: str) -> Any:
+    """A NeMo tokenizer of a SentencePiece BPE model of 1024 tokens, trained on phrases and filler sentences."""
+    from nemo.collections.common.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer
+
+    prefix = str(Path(folder) / "tokenizer")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([*phrases[:20_000], *random_phrases(5_000, seed=3)]),
+        model_prefix=prefix,
+        vocab_size=TOKENS,
+        model_type="bpe",
+        bos_id=-1,
+        eos_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
+    tokenizer = SentencePieceTokenizer(f"{prefix}.model")
+    vocabulary = {piece: k for k, piece in enumerate(tokenizer.ids_to_tokens(list(range(TOKENS))))}
+    tokenizer.tokenizer.vocab_size = TOKENS  # as NeMo's models do when they set up their tokenizer
+    tokenizer.tokenizer.get_vocab = lambda: vocabulary
+    return tokenizer
+
+
+def synthetic_log_probs(tokenizer: Any, phrases: Sequence[str], seed: int) -> NDArray[np.float32]:
+    """Log-probs [B, T, V] that look like a CTC model's: blanks between short peaks, some of them confused.
+
+    Sentences are made-up words and, on average every eighth, a phrase from the whole list. A token comes every 2 to 6
+    frames, 3.3 a second at 80 ms a frame.
+    """
+    rng = np.random.default_rng(seed)
+    fillers = random_phrases(2_000, seed=4)
+    logits = rng.normal(0.0, 1.5, (BATCH, FRAMES, TOKENS + 1))
+    for utterance in logits:
+        blank = np.full(FRAMES, 13.0)
+        frame, tokens = int(rng.integers(1, 6)), []
+        while frame < FRAMES:
+            if not tokens:
+                source = phrases if rng.random() < 1 / 8 else fillers
+                tokens = list(tokenizer.text_to_ids(source[rng.integers(len(source))]))
+            token = tokens.pop(0)
+            length = 1 + int(rng.random() < 0.2)
+            peak = utterance[frame : frame + length]
+            peak[:, token] += rng.normal(11.0, 2.0)
+            rivals = rng.integers(0, TOKENS, 6)
+            peak[:, rivals] += rng.normal(6.5, 2.5, 6)  # often close, at times above the token
+            blank[frame : frame + length] = rng.normal(7.0, 2.0)
+            frame += length + int(rng.integers(1, 6))
+        utterance[:, TOKENS] += blank
+    tensor = torch.log_softmax(torch.from_numpy(logits.astype(np.float32)), dim=-1)
+    return tensor.numpy()
+
+
+def _first_decode() -> tuple[float, float]:
+    """Wall-clock seconds of importing our decoder and of its first call, in a new process."""
+    done = subprocess.run([sys.executable, "-c", FIRST_DECODE], capture_output=True, text=True, check=True)
+    imported, decoded = map(float, done.stdout.split())
+    return imported, decoded
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as a Markdown table and a list."""
+    lines = ["| decoder | phrases | compile s | decode s | decode / ours at 10k |", "| --- | ---: | ---: | ---: | ---: |"]
+    for row in report["timings"]:
+        times = f"{row['compile_seconds']:.3f} | {row['decode_seconds']:.4f} | {row['decode_ratio']:.2f}"
+        lines.append(f"| {row['decoder']} | {row['phrases']:,} | {times} |")
+    lines.append("")
+    lines += [f"- {name}: {value:.3f}" for name, value in report.items() if isinstance(value, float)]
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Measure the speed of biased CTC decoders on one thread.")
+    parser.add_argument(
+        "--phrases", type=Path, metavar="FILE", help="100,000 phrases in a-z, one a line; by default they are made up"
+    )
+    parser.add_argument("--repeats", type=int, default=7, metavar="N", help="timed runs of each decoder; default: 7")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

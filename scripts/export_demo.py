@@ -1,0 +1,36 @@
+"""Freezes a trained checkpoint as the demo checkpoint.
+
+    python scripts/export_demo.py TRAINED.nemo scripts/demo/demo.nemo
+
+The encoder's and decoder's weights are rounded to half precision, which halves the file; NeMo computes with them in single
+precision again after `restore_from`. A `validation_ds` section is added where there is none, since NeMo's `transcribe`
+reads it. Nothing else changes: the file is a stock NeMo checkpoint that knows nothing of nemo_bias.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from omegaconf import open_dict
+
+
+def main() -> None:
+    """Restores, rounds and saves."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trained", help="the checkpoint to freeze")
+    parser.add_argument("demo", help="where to write it")
+    args = parser.parse_args()
+
+    from nemo.collections.asr.models import ASRModel
+
+    model = ASRModel.restore_from(args.trained, map_location="cpu")
+    with open_dict(model.cfg):
+        if model.cfg.get("validation_ds") is None:
+            model.cfg.validation_ds = {"use_start_end_token": False}
+    model.encoder.half()
+    model.decoder.half()
+    model.save_to(args.demo)
+
+
+if __name__ == "__main__":
+    main()
