@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from nemo_bias.evaluation.comparison import ComparisonRow, System, Utterances, compare, comparison_json, comparison_markdown
 from nemo_bias.evaluation.manifest import read_manifest
@@ -100,11 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sizes", type=_numbers, default=[100, 1000, 10000], metavar="N,N", help="distractors; default: 100,1000,10000"
     )
+    parser.add_argument("--systems", type=_names, default=list(SYSTEMS), metavar="A,B", help=f"default: {','.join(SYSTEMS)}")
     parser.add_argument(
-        "--systems", type=_names, default=list(SYSTEMS), metavar="A,B", help=f"default: {','.join(SYSTEMS)}"
-    )
-    parser.add_argument(
-        "--pyctcdecode-limit", type=int, default=100, metavar="N", help="most distractors for pyctcdecode; default: 100"
+        "--pyctcdecode-limit", type=int, default=500, metavar="N", help="most phrases for pyctcdecode; default: 500"
     )
     parser.add_argument("--max-utterances", type=int, metavar="N", help="of each source and split; default: all")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")

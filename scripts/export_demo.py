@@ -3,8 +3,9 @@
     python scripts/export_demo.py TRAINED.nemo scripts/demo/demo.nemo
 
 The encoder's and decoder's weights are rounded to half precision, which halves the file; NeMo computes with them in single
-precision again after `restore_from`. A `validation_ds` section is added where there is none, since NeMo's `transcribe`
-reads it. Nothing else changes: the file is a stock NeMo checkpoint that knows nothing of nemo_bias.
+precision again after `restore_from`. Empty `train_ds` and `validation_ds` sections are added where there are none, since
+NeMo's `transcribe` and `transcribe_speech_parallel.py` read them. Nothing else changes: the file is a stock NeMo checkpoint
+that knows nothing of nemo_bias.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ def main() -> None:
 
     model = ASRModel.restore_from(args.trained, map_location="cpu")
     with open_dict(model.cfg):
-        if model.cfg.get("validation_ds") is None:
-            model.cfg.validation_ds = {"use_start_end_token": False}
+        for section in ("train_ds", "validation_ds"):
+            if model.cfg.get(section) is None:
+                model.cfg[section] = {"sample_rate": model.cfg.sample_rate, "use_start_end_token": False}
     model.encoder.half()
     model.decoder.half()
     model.save_to(args.demo)

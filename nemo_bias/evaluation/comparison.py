@@ -29,13 +29,13 @@ class System(ABC):
     Attributes:
         name: what tables call it.
         weights: what is tried on development data; a single entry needs no tuning.
-        most_distractors: it is not run on experiments with more distractors; None: it is always run.
+        most_phrases: it is not run on longer lists; None: it is always run.
         tuning_utterances: it is tuned on so many utterances, spread evenly over the development data; None: on all.
     """
 
     name: str
     weights: Sequence[Weights]
-    most_distractors: int | None = None
+    most_phrases: int | None = None
     tuning_utterances: int | None = None
 
     @abstractmethod
@@ -146,7 +146,9 @@ def experiment_list(items: Iterable[Mapping[str, Any]], distractors: Iterable[st
         if words and said.isdisjoint(words):
             phrases[distractor] = None
     if len(phrases) < size:
-        raise ValueError(f"{count} distractors wanted, but only {len(phrases) - size + count} share no word with a reference")
+        raise ValueError(
+            f"{count} distractors wanted, but only {len(phrases) - size + count} share no word with a reference"
+        )
     return list(phrases)
 
 
@@ -199,7 +201,7 @@ def compare(
     test_phrases = experiment_list(test.items, distractors, count)
     rows = []
     for system in systems:
-        if system.most_distractors is not None and count > system.most_distractors:
+        if system.most_phrases is not None and max(len(dev_phrases), len(test_phrases)) > system.most_phrases:
             rows.append(ComparisonRow(source, system.name, count, len(test_phrases)))
             continue
         weights = tune(system, dev, dev_phrases, progress)

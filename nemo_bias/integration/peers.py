@@ -103,8 +103,8 @@ class WordSpotter(System):
     name = "NeMo CTC-WS"
     weights = tuple(
         {"cb_weight": cb_weight, "ctc_ali_token_weight": token_weight}
-        for token_weight in (0.5, 1.5, 2.5)
-        for cb_weight in (2.0, 3.0, 4.0)
+        for token_weight in (0.0, 0.5, 1.0, 1.5)
+        for cb_weight in (1.0, 2.0, 3.0, 4.0)
     )
 
     def __init__(self, tokenizer: Any) -> None:
@@ -141,12 +141,12 @@ class Pyctcdecode(System):
     """
 
     name = "pyctcdecode"
-    weights = tuple({"hotword_weight": weight} for weight in (1.0, 2.0, 4.0, 8.0))
+    weights = tuple({"hotword_weight": weight} for weight in (2.0, 4.0, 8.0, 12.0, 16.0))
     tuning_utterances = 50
 
-    def __init__(self, tokenizer: Any, most_distractors: int | None = 100) -> None:
+    def __init__(self, tokenizer: Any, most_phrases: int | None = 500) -> None:
         self._vocabulary = nemo_vocabulary(tokenizer)
-        self.most_distractors = most_distractors
+        self.most_phrases = most_phrases
 
     def prepare(self, phrases: Sequence[str], weights: Weights) -> Decoder:
         """Builds the decoder; hotwords are compiled at each call of its `decode`, which is part of its decode time."""
@@ -176,7 +176,7 @@ class NemoBias(System):
 
     def __init__(self, vocabulary: Vocabulary, method: str = "arcs") -> None:
         self.name = "nemo_bias" if method == "arcs" else f"nemo_bias {method}"
-        tried = {"arcs": ("weight", (0.7, 0.8, 0.9, 1.0, 1.1, 1.2)), "adaptive": ("boost", (1.0, 2.0, 3.0, 4.0, 6.0, 8.0))}
+        tried = {"arcs": ("weight", (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)), "adaptive": ("boost", (1.0, 1.5, 2.0, 2.5, 3.0, 4.0))}
         option, values = tried[method]
         self.weights = tuple({option: value} for value in values)
         self._vocabulary = vocabulary
@@ -192,14 +192,14 @@ class NemoBias(System):
         return lambda log_probs: [search.decode(each[None], lists=entities)[0][0].text for each in log_probs]
 
 
-def all_systems(tokenizer: Any, pyctcdecode_limit: int = 100) -> dict[str, System]:
+def all_systems(tokenizer: Any, pyctcdecode_limit: int = 500) -> dict[str, System]:
     """Every system by the name that command lines use.
 
     Args:
         tokenizer: a NeMo tokenizer of subword tokens.
-        pyctcdecode_limit: pyctcdecode is not run with more distractors than this.
+        pyctcdecode_limit: pyctcdecode is not run with more phrases than this.
     """
-    alphas: tuple[Weights, ...] = tuple({"alpha": alpha} for alpha in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0))
+    alphas: tuple[Weights, ...] = tuple({"alpha": alpha} for alpha in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5))
     vocabulary = nemo_vocabulary(tokenizer)
     return {
         "greedy": Greedy(tokenizer),

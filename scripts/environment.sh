@@ -1,0 +1,19 @@
+# Makes a virtual environment with nemo_bias and all that it needs, once. Sourced by the scripts beside it.
+#   NEMO_BIAS_VENV  where (default: ~/.cache/nemo_bias/venv)
+#   TORCH           what pip installs for PyTorch first, e.g. another build (default: torch==2.13.0)
+set -euo pipefail
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=${NEMO_BIAS_VENV:-$HOME/.cache/nemo_bias/venv}
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "nemo_bias needs Python 3.10 or newer" >&2; exit 1; }
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+install_nemo_bias() { # install_nemo_bias EXTRA: pip-installs this checkout with an optional extra, unless that is done
+    local extra=$1 mark
+    mark="$venv/.nemo_bias_$extra"
+    if [ -f "$mark" ] && [ "$(cat "$mark")" = "$repository $(cksum <"$repository/pyproject.toml")" ]; then return; fi
+    echo "Setting up $venv (some minutes, once) ..."
+    [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet "${TORCH:-torch==2.13.0}"
+    "$venv/bin/pip" install --quiet --editable "$repository${extra:+[$extra]}"
+    echo "$repository $(cksum <"$repository/pyproject.toml")" >"$mark"
+}
