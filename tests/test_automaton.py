@@ -7,7 +7,15 @@ import random
 import numpy as np
 import pytest
 
-from nemo_bias.decoder.automaton import NO_ENTITY, EntityAutomaton, compile_automaton, join_automata
+from nemo_bias.decoder.automaton import (
+    DEPTH,
+    FIRST_EDGE,
+    NO_ENTITY,
+    TOKEN,
+    EntityAutomaton,
+    compile_automaton,
+    join_automata,
+)
 from nemo_bias.decoder.vocabulary import Vocabulary
 
 
@@ -17,10 +25,11 @@ def paths(automaton: EntityAutomaton) -> set[tuple[int, tuple[int, ...]]]:
     stack: list[tuple[int, tuple[int, ...]]] = [(0, ())]
     while stack:
         node, tokens = stack.pop()
-        if automaton.entity[node] != NO_ENTITY:
-            found.add((int(automaton.entity[node]), tokens))
-        for edge in range(automaton.first_edge[node], automaton.first_edge[node + 1]):
-            stack.append((int(automaton.edge_node[edge]), (*tokens, int(automaton.edge_token[edge]))))
+        first_edge, entity, _ = automaton.nodes[node].tolist()
+        if entity != NO_ENTITY:
+            found.add((entity, tokens))
+        for token, target in automaton.edges[first_edge : automaton.nodes[node + 1, FIRST_EDGE]].tolist():
+            stack.append((target, (*tokens, token)))
     return found
 
 
@@ -49,8 +58,7 @@ def test_example_of_the_docstring():
     vocabulary = Vocabulary(("▁t", "▁to", "o", "m"), 4)
     automaton = compile_automaton(["to", "tom"], vocabulary)
     assert paths(automaton) == {(0, (0, 2)), (0, (1,)), (1, (0, 2, 3)), (1, (1, 3))}
-    assert len(automaton.entity) == 4
-    assert automaton.depth.tolist() == [0, 2, 3, 4]
+    assert automaton.nodes[:-1, DEPTH].tolist() == [0, 2, 3, 4]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -65,9 +73,9 @@ def test_joined_automata_hold_the_paths_of_both(seed, subwords):
     first, second = random_phrases(seed, 15), random_phrases(seed + 100, 5)
     joined = join_automata(compile_automaton(first, subwords), compile_automaton(second, subwords))
     assert paths(joined) == expected(first + second, subwords)
-    for node in range(len(joined.entity)):
-        tokens = joined.edge_token[joined.first_edge[node] : joined.first_edge[node + 1]]
-        assert (np.diff(tokens) >= 0).all()
+    for node in range(len(joined.nodes) - 1):
+        edges = joined.edges[joined.nodes[node, FIRST_EDGE] : joined.nodes[node + 1, FIRST_EDGE]]
+        assert (np.diff(edges[:, TOKEN]) >= 0).all()
 
 
 def test_a_phrase_that_the_tokens_cannot_write_is_told(subwords):
@@ -78,7 +86,7 @@ def test_a_phrase_that_the_tokens_cannot_write_is_told(subwords):
 
 def test_no_phrases(subwords):
     automaton = compile_automaton([], subwords)
-    assert automaton.first_edge.tolist() == [0, 0]
+    assert automaton.nodes[:, FIRST_EDGE].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("phrases", [["born", "born"], [""]])

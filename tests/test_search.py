@@ -9,6 +9,7 @@ import pytest
 from conftest import collapse, greedy_tokens, prefix_probabilities, random_log_probs, speak
 from test_automaton import random_phrases
 
+from nemo_bias.decoder.frames import near_tokens
 from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
 from nemo_bias.decoder.spotter import ArcScoring, find_arcs
 from nemo_bias.decoder.vocabulary import Vocabulary
@@ -156,7 +157,7 @@ def test_exact_masses_do_not_change_with_a_list(seed):
 def test_arcs_outlive_the_beam(subwords):
     """An entity whose first tokens no prefix of a narrow beam holds is found all the same."""
     pieces = ["▁b", "o", "r", "n", "e", "s", "t", "o", "n"]
-    heard = {0: ("▁t", 0.6), 1: ("a", 0.6), 2: ("s", 0.6)}
+    heard = {0: ("▁t", 0.5), 2: ("s", 0.5), 4: ("a", 0.5)}
     log_probs = speak(subwords, pieces, heard=heard, sure=0.97)
     decoder = search(subwords, beam_size=2)
     assert "borneston" not in decoder.decode(log_probs[None])[0][0].text
@@ -171,7 +172,8 @@ def test_arc_scores_are_path_scores(subwords):
     for _ in range(20):
         log_probs = random_log_probs(rng, 20, subwords.size, peak=2.0)
         best = log_probs.max(axis=1)
-        arcs = find_arcs(log_probs, best, subwords.blank, entities.automaton, entities.weights, EASY)
+        near = near_tokens(log_probs, best, subwords.blank, 8.0, 16)
+        arcs = find_arcs(log_probs, best, near, subwords.blank, entities.automaton, entities.weights, EASY)
         assert (np.diff(arcs.start) >= 0).all()
         for a in range(len(arcs.entity)):
             tokens = arcs.tokens[arcs.first_token[a] : arcs.first_token[a + 1]]

@@ -29,21 +29,37 @@ ROOT = 0
 class EntityAutomaton(NamedTuple):
     """Nodes and token edges of an entity list; node 0 is the root.
 
+    What is read together lies together, since a long list does not fit a processor's caches.
+
     Attributes:
-        first_edge: [nodes + 1]; the edges of node ``n`` are ``first_edge[n]:first_edge[n + 1]``, sorted by token.
-        edge_token: [edges] token id.
-        edge_node: [edges] the node that the edge leads to.
-        entity: [nodes] index of the entity that ends at the node, or ``NO_ENTITY``.
-        depth: [nodes] characters between the root and the node, word starts counted.
+        nodes: [nodes + 1, 3] of each node: its first edge; the entity that ends at it, or ``NO_ENTITY``; its depth, which is
+            the number of characters between it and the root, word starts counted. Its edges end where the next node's begin.
+        edges: [edges, 2] of each edge: token, node that it leads to. A node's edges are sorted by token.
         written: [entities] whether the tokens can write the entity.
+        piece_length: [V] characters of each token.
     """
 
-    first_edge: IntArray
-    edge_token: IntArray
-    edge_node: IntArray
-    entity: IntArray
-    depth: IntArray
+    nodes: IntArray
+    edges: IntArray
     written: NDArray[np.bool_]
+    piece_length: IntArray
+
+
+FIRST_EDGE, ENTITY, DEPTH = range(3)  # columns of `nodes`
+TOKEN, TARGET = range(2)  # columns of `edges`
+
+
+@numba.njit(cache=True, nogil=True)
+def first_edge_of(edges, begin, end, token):  # type: ignore[no-untyped-def]
+    """The first of the edges begin..end, sorted by token, that reads a token; -1 if none does."""
+    low, high = begin, end
+    while low < high:
+        middle = (low + high) >> 1
+        if edges[middle, TOKEN] < token:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < end and edges[low, TOKEN] == token else -1
 
 
 def compile_automaton(phrases: Sequence[str], vocabulary: Vocabulary) -> EntityAutomaton:
@@ -69,7 +85,12 @@ def compile_automaton(phrases: Sequence[str], vocabulary: Vocabulary) -> EntityA
     source, token, target = _token_edges(child, sibling, char, *_trie(*_codes([p for p, _ in pieces]))[:4], token_of)
     keep = _useful_edges(source, target, end >= 0)
     entity_of = np.array([i for _, i in marked] + [NO_ENTITY], dtype=np.int32)
-    return _pack(source[keep], token[keep], target[keep], entity_of[end], depth, len(phrases))
+    piece_length = np.zeros(vocabulary.size, np.int32)
+    piece_length[: len(vocabulary.pieces)] = [len(piece) for piece in vocabulary.pieces]
+    nodes, edges = _pack(source[keep], token[keep], target[keep], entity_of[end], depth)
+    written = np.zeros(len(phrases), dtype=np.bool_)
+    written[nodes[nodes[:, ENTITY] != NO_ENTITY, ENTITY]] = True
+    return EntityAutomaton(nodes, edges, written, piece_length)
 
 
 def _codes(strings: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
@@ -173,21 +194,26 @@ def _useful_edges(source, target, is_end):  # type: ignore[no-untyped-def]
 
 
 def _pack(
-    source: IntArray, token: IntArray, target: IntArray, entity: IntArray, depth: IntArray, entities: int
-) -> EntityAutomaton:
-    """Numbers the nodes that edges touch from 0 and sorts each node's edges by token."""
+    source: IntArray, token: IntArray, target: IntArray, entity: IntArray, depth: IntArray
+) -> tuple[IntArray, IntArray]:
+    """Numbers the nodes that edges touch by depth, sorts each node's edges by token, and lays out both.
+
+    By depth, since searches visit the first levels again and again: so they lie close together.
+    """
     used = np.zeros(len(entity), dtype=np.bool_)
     used[ROOT] = True
     used[target] = True
-    number = np.cumsum(used, dtype=np.int32) - 1
-    entity = entity[used]
-    entity[ROOT] = NO_ENTITY
-    written = np.zeros(entities, dtype=np.bool_)
-    written[entity[entity != NO_ENTITY]] = True
-    by_token = np.lexsort((token, source))
-    first_edge = np.zeros(len(entity) + 1, dtype=np.int32)
-    np.cumsum(np.bincount(number[source], minlength=len(entity)), out=first_edge[1:])
-    return EntityAutomaton(first_edge, token[by_token], number[target[by_token]], entity, depth[used], written)
+    by_depth = np.flatnonzero(used)
+    by_depth = by_depth[np.argsort(depth[by_depth], kind="stable")]
+    number = np.empty(len(entity), np.int32)
+    number[by_depth] = np.arange(len(by_depth), dtype=np.int32)
+    nodes = np.empty((len(by_depth) + 1, 3), np.int32)
+    nodes[0, FIRST_EDGE] = 0
+    nodes[1:, FIRST_EDGE] = np.cumsum(np.bincount(number[source], minlength=len(by_depth)))
+    nodes[:-1, ENTITY], nodes[:-1, DEPTH] = entity[by_depth], depth[by_depth]
+    nodes[[ROOT, -1], ENTITY], nodes[-1, DEPTH] = NO_ENTITY, 0
+    by_token = np.lexsort((token, number[source]))
+    return nodes, np.stack([token[by_token], number[target[by_token]]], axis=1).astype(np.int32)
 
 
 def join_automata(first: EntityAutomaton, second: EntityAutomaton) -> EntityAutomaton:
@@ -196,20 +222,19 @@ def join_automata(first: EntityAutomaton, second: EntityAutomaton) -> EntityAuto
     The roots become one, in which a token may then have two edges, that of `second` first. Everything else is copied
     as it is, so joining a short list to a long one costs a copy and no compilation.
     """
-    nodes, edges = len(first.entity), len(first.edge_token)
-    root_first, root_second = first.first_edge[1], second.first_edge[1]
-    root_token = np.concatenate([second.edge_token[:root_second], first.edge_token[:root_first]])
-    shifted = second.edge_node + np.int32(nodes - 1)  # the root of `second` is not copied
-    root_node = np.concatenate([shifted[:root_second], first.edge_node[:root_first]])
-    by_token = np.argsort(root_token, kind="stable")
-    second_entity = np.where(second.entity == NO_ENTITY, NO_ENTITY, second.entity + len(first.written)).astype(np.int32)
+    count, edges = len(first.nodes) - 1, len(first.edges)
+    root_first, root_second = first.nodes[1, FIRST_EDGE], second.nodes[1, FIRST_EDGE]
+    shifted = second.edges + np.array([0, count - 1], np.int32)  # the root of `second` is not copied
+    root = np.concatenate([shifted[:root_second], first.edges[:root_first]])
+    root = root[np.argsort(root[:, TOKEN], kind="stable")]
+    nodes = np.concatenate([first.nodes[:-1], second.nodes[1:]])
+    nodes[1:count, FIRST_EDGE] += root_second
+    nodes[count:, FIRST_EDGE] += edges
+    of_second = nodes[count:, ENTITY]
+    of_second[of_second != NO_ENTITY] += len(first.written)
     return EntityAutomaton(
-        first_edge=np.concatenate(
-            [[0], first.first_edge[1:] + root_second, second.first_edge[2:] + np.int32(edges)], dtype=np.int32
-        ),
-        edge_token=np.concatenate([root_token[by_token], first.edge_token[root_first:], second.edge_token[root_second:]]),
-        edge_node=np.concatenate([root_node[by_token], first.edge_node[root_first:], shifted[root_second:]]),
-        entity=np.concatenate([first.entity, second_entity[1:]]),
-        depth=np.concatenate([first.depth, second.depth[1:]]),
-        written=np.concatenate([first.written, second.written]),
+        nodes,
+        np.concatenate([root, first.edges[root_first:], shifted[root_second:]]),
+        np.concatenate([first.written, second.written]),
+        first.piece_length,
     )

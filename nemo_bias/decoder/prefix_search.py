@@ -20,7 +20,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_bias.decoder.automaton import EntityAutomaton
+from nemo_bias.decoder.automaton import ENTITY, FIRST_EDGE, TARGET, EntityAutomaton, first_edge_of
+from nemo_bias.decoder.frames import NearTokens
 from nemo_bias.decoder.spotter import EntityArcs
 
 NEVER = np.float32(-1e30)
@@ -35,7 +36,6 @@ class SearchSettings(NamedTuple):
         delimited: whether words are separated by a token of their own.
         beam_size: prefixes kept after each frame; 1 keeps the best path instead, as greedy decoding does.
         margin: tokens further below a frame's best than this many nats do not extend a prefix in it.
-        most_tokens: nor do tokens that are not among this many best.
         boost: adaptive boosting: the most that a token of an entity is raised, in nats; 0 for none.
         boost_floor: the part of `boost` that such a token gets even if it is the frame's best.
     """
@@ -45,7 +45,6 @@ class SearchSettings(NamedTuple):
     delimited: bool
     beam_size: int
     margin: float
-    most_tokens: int
     boost: float
     boost_floor: float
 
@@ -120,12 +119,15 @@ STAY, EXTEND, ARRIVE = range(3)
 
 
 @numba.njit(cache=True, nogil=True)
-def prefix_search(log_probs, best, arcs: EntityArcs, settings: SearchSettings, automaton: EntityAutomaton, weights, node_weight) -> Found:  # type: ignore[no-untyped-def]
+def prefix_search(  # type: ignore[no-untyped-def]
+    log_probs, best, near: NearTokens, arcs: EntityArcs, settings: SearchSettings, automaton: EntityAutomaton, weights, node_weight
+) -> Found:
     """Searches one utterance.
 
     Args:
         log_probs: [T, V] natural logarithms, each frame with at least one finite value.
         best: [T] the highest log-prob of each frame.
+        near: the tokens that may extend a prefix in each frame.
         arcs: entity arcs to take, sorted by start frame.
         settings: see there.
         automaton: the entities, for adaptive boosting.
@@ -135,15 +137,13 @@ def prefix_search(log_probs, best, arcs: EntityArcs, settings: SearchSettings, a
     Returns:
         The final beam.
     """
-    width = log_probs.shape[1]
     beam, following = _new_beam(settings.beam_size), _new_beam(settings.beam_size)
     beam.size[0] = 1
     memory = _new_memory(len(log_probs), settings, arcs)
     candidates = _Candidates(
         np.empty((settings.beam_size, 3), np.int32), np.empty(settings.beam_size), np.empty(settings.beam_size), np.zeros(1, np.int64)
     )
-    near = np.empty(max(1, min(settings.most_tokens, width)), np.int32)
-    stamps = np.zeros(width + 1, np.int64)  # the last one counts
+    stamps = np.zeros(log_probs.shape[1] + 1, np.int64)  # the last one counts
     stayed = _new_beam(settings.beam_size)
     next_arc = 0
     for t in range(len(log_probs)):
@@ -156,10 +156,10 @@ def prefix_search(log_probs, best, arcs: EntityArcs, settings: SearchSettings, a
         candidates.size[0] = 0
         _offer_stays(beam, stayed, candidates, node_weight, settings)
         _offer_arrivals(beam, memory, waiting, arcs, candidates, row)
-        nears = near_tokens(row, top, settings.blank, settings.margin + settings.boost, near)
+        tokens = near.tokens[t, : near.count[t]]
         for i in range(beam.size[0]):
             _stamp_taken(i, beam, memory, waiting, arcs, stamps)
-            _offer_extensions(i, beam, candidates, row, top, near[:nears], stamps, settings, automaton, node_weight)
+            _offer_extensions(i, beam, candidates, row, top, tokens, stamps, settings, automaton, node_weight)
         for c in range(candidates.size[0]):
             kind, i, token = candidates.what[c]
             if kind == STAY:
@@ -219,27 +219,6 @@ def _new_memory(frames, settings, arcs):  # type: ignore[no-untyped-def]
         np.empty((taken, 2), np.uint64),
         used,
     )
-
-
-@numba.njit(cache=True, nogil=True)
-def near_tokens(row, top, blank, margin, near):  # type: ignore[no-untyped-def]
-    """Fills `near` with the tokens within `margin` nats of a frame's best, best first; returns how many there are."""
-    count = 0
-    limit = max(top - margin, NEVER)
-    for v in range(len(row)):
-        x = row[v]
-        if x >= limit and v != blank:
-            if count == len(near):
-                if x <= row[near[count - 1]]:
-                    continue
-                count -= 1
-            k = count
-            while k > 0 and row[near[k - 1]] < x:
-                near[k] = near[k - 1]
-                k -= 1
-            near[k] = v
-            count += 1
-    return count
 
 
 @numba.njit(cache=True, nogil=True)
@@ -420,9 +399,11 @@ def _stamp_taken(i, beam, memory, waiting, arcs, stamps):  # type: ignore[no-unt
 
 
 @numba.njit(cache=True, nogil=True)
-def _offer_extensions(i, beam, candidates, row, top, near, stamps, settings, automaton, node_weight):  # type: ignore[no-untyped-def]
+def _offer_extensions(i, beam, candidates, row, top, tokens, stamps, settings, automaton, node_weight):  # type: ignore[no-untyped-def]
     """Offers a prefix with one more token, for each token near the frame's best (best first)."""
-    for token in near:
+    for token in tokens:
+        if row[token] < top - settings.margin - settings.boost:
+            break
         if stamps[token] == stamps[-1]:
             continue
         mass = _mass_before(beam, i, token) + row[token]
@@ -430,7 +411,7 @@ def _offer_extensions(i, beam, candidates, row, top, near, stamps, settings, aut
         if settings.boost > 0:
             edge, starts = _match(beam, i, token, settings, automaton)
             if edge >= 0:
-                raised = _raised(beam, i, starts, top - row[token], settings) * node_weight[automaton.edge_node[edge]]
+                raised = _raised(beam, i, starts, top - row[token], settings) * node_weight[automaton.edges[edge, TARGET]]
                 bonus = max(bonus, (bonus if starts else beam.reals[i, BASE]) + raised)
             elif row[token] < top - settings.margin:
                 continue
@@ -503,15 +484,8 @@ def _match(beam, i, token, settings, automaton):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _edge(automaton, node, token):  # type: ignore[no-untyped-def]
-    low, high = automaton.first_edge[node], automaton.first_edge[node + 1]
-    end = high
-    while low < high:
-        middle = (low + high) >> 1
-        if automaton.edge_token[middle] < token:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low < end and automaton.edge_token[low] == token else -1
+    begin, end = automaton.nodes[node, FIRST_EDGE], automaton.nodes[node + 1, FIRST_EDGE]
+    return first_edge_of(automaton.edges, begin, end, token)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -527,13 +501,13 @@ def _boost(beam, i, token, following, c, memory, settings, automaton, weights, g
     edge, starts = _match(beam, i, token, settings, automaton)
     if edge < 0:
         return
-    at, open_bonus = automaton.edge_node[edge], _raised(beam, i, starts, gap, settings)
+    at, open_bonus = automaton.edges[edge, TARGET], _raised(beam, i, starts, gap, settings)
     base, base_span, first = beam.reals[i, BASE], beam.ints[i, BASE_SPAN], beam.ints[i, FIRST]
     if starts:
         base, base_span, first = following.reals[c, KEPT], following.ints[c, SPAN], beam.ints[i, LENGTH]
     following.ints[c, AT], following.ints[c, BASE_SPAN], following.ints[c, FIRST] = at, base_span, first
     following.reals[c, BASE], following.reals[c, OPEN] = base, open_bonus
-    entity = automaton.entity[at]
+    entity = automaton.nodes[at, ENTITY]
     if entity < 0 or base + open_bonus * weights[entity] <= following.reals[c, CLOSED]:
         return
     span = memory.used[SPANS]

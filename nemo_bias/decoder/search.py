@@ -12,7 +12,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_bias.decoder.automaton import NO_ENTITY, EntityAutomaton, compile_automaton, join_automata
+from nemo_bias.decoder.automaton import ENTITY, FIRST_EDGE, NO_ENTITY, TARGET, EntityAutomaton, compile_automaton, join_automata
+from nemo_bias.decoder.frames import near_tokens
 from nemo_bias.decoder.prefix_search import Found, SearchSettings, align, prefix_search
 from nemo_bias.decoder.spotter import ArcScoring, EntityArcs, find_arcs
 from nemo_bias.decoder.vocabulary import Vocabulary
@@ -29,7 +30,7 @@ class BeamSearchConfig:
             the tokens of entities inside the beam (adaptive subword boosting).
         beam_size: prefixes kept after each frame. 1 keeps the single best path, as greedy decoding does.
         token_margin: tokens further below a frame's best than this many nats do not extend a prefix in it.
-        most_tokens: nor do tokens that are not among this many best of the frame.
+        most_tokens: nor do tokens that are not among this many best of the frame; entity paths do not read them either.
         arcs: what an entity arc is worth.
         boost: adaptive boosting: the most that one token is raised, in nats.
         boost_floor: adaptive boosting: the part of `boost` that a token gets even if it is the frame's best; one that
@@ -39,7 +40,7 @@ class BeamSearchConfig:
     method: str = "arcs"
     beam_size: int = 8
     token_margin: float = 8.0
-    most_tokens: int = 32
+    most_tokens: int = 16
     arcs: ArcScoring = field(default_factory=ArcScoring)
     boost: float = 2.0
     boost_floor: float = 0.5
@@ -156,7 +157,6 @@ class BiasedBeamSearch:
             vocabulary.delimited,
             self.config.beam_size,
             self.config.token_margin,
-            self.config.most_tokens,
             boost,
             self.config.boost_floor,
         )
@@ -237,13 +237,15 @@ class BiasedBeamSearch:
     def _decode_one(
         self, log_probs: NDArray[np.float32], best: NDArray[np.float32], entities: CompiledList, nbest: int
     ) -> list[Transcript]:
-        if self.config.method == "arcs" and len(entities):
-            blank, automaton = self.vocabulary.blank, entities.automaton
-            arcs = find_arcs(log_probs, best, blank, automaton, entities.weights, self.config.arcs)
-        else:
-            arcs = _NO_ARCS
+        spots = self.config.method == "arcs" and len(entities) > 0
+        blank, automaton = self.vocabulary.blank, entities.automaton
+        margin = self.config.token_margin + self._settings.boost
+        near = near_tokens(log_probs, best, blank, margin, self.config.most_tokens)
+        arcs = _NO_ARCS
+        if spots:
+            arcs = find_arcs(log_probs, best, near, blank, automaton, entities.weights, self.config.arcs)
         found = prefix_search(
-            log_probs, best, arcs, self._settings, entities.automaton, entities.weights, entities.node_weights
+            log_probs, best, near, arcs, self._settings, automaton, entities.weights, entities.node_weights
         )
         return [self._transcript(log_probs, found, k, entities) for k in range(min(nbest, len(found.mass)))]
 
@@ -283,10 +285,11 @@ def _token_frames(path, tokens, blank):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _node_weights(automaton, weights):  # type: ignore[no-untyped-def]
-    highest = np.zeros(len(automaton.entity), np.float32)
+    nodes, edges = automaton.nodes, automaton.edges
+    highest = np.zeros(len(nodes) - 1, np.float32)
     for node in range(len(highest) - 1, -1, -1):  # edges lead to higher nodes
-        if automaton.entity[node] != NO_ENTITY:
-            highest[node] = weights[automaton.entity[node]]
-        for edge in range(automaton.first_edge[node], automaton.first_edge[node + 1]):
-            highest[node] = max(highest[node], highest[automaton.edge_node[edge]])
+        if nodes[node, ENTITY] != NO_ENTITY:
+            highest[node] = weights[nodes[node, ENTITY]]
+        for edge in range(nodes[node, FIRST_EDGE], nodes[node + 1, FIRST_EDGE]):
+            highest[node] = max(highest[node], highest[edges[edge, TARGET]])
     return highest

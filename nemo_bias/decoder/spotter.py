@@ -14,13 +14,14 @@ all. The constants are ours, fitted by logistic regression on development data; 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_bias.decoder.automaton import EntityAutomaton
+from nemo_bias.decoder.automaton import DEPTH, ENTITY, FIRST_EDGE, TARGET, TOKEN, EntityAutomaton, first_edge_of
+from nemo_bias.decoder.frames import NearTokens
 
 NEVER = np.float32(-1e30)
 
@@ -76,9 +77,12 @@ class EntityArcs(NamedTuple):
 
 # A path is dropped when it lies more than SLACK + SLACK_PER_CHARACTER * characters below the best tokens of its frames, or
 # is not among the MAX_ACTIVE best of a frame. Wider limits found no more entities on the development data.
-SLACK = 3.0
-SLACK_PER_CHARACTER = 1.0
-MAX_ACTIVE = 200
+SLACK = np.float32(1.0)
+SLACK_PER_CHARACTER = np.float32(1.3)
+RANK_PER_CHARACTER = np.float32(1.5)
+MAX_ACTIVE = 60
+CAPACITY = 1024  # paths that may be open before the best are chosen
+FEW_EDGES = 32  # nodes with no more edges are searched one by one
 # Shorter lists are weighed as if they had this many entities; none was measured.
 SHORT_LIST = 100
 # Alternative times kept for one entity at one place.
@@ -88,6 +92,7 @@ MAX_SAME = 2
 def find_arcs(
     log_probs: NDArray[np.float32],
     best: NDArray[np.float32],
+    near: NearTokens,
     blank: int,
     automaton: EntityAutomaton,
     entity_weight: NDArray[np.float32],
@@ -98,6 +103,7 @@ def find_arcs(
     Args:
         log_probs: [T, V] natural logarithms.
         best: [T] the highest log-prob of each frame.
+        near: the tokens that a path may read in each frame.
         blank: id of the blank.
         automaton: the entities.
         entity_weight: [entities] weight of each entity.
@@ -108,19 +114,15 @@ def find_arcs(
     """
     entities = len(entity_weight)
     need = scoring.choice * np.log(max(SHORT_LIST, entities)) + scoring.threshold
-    worth = np.array([scoring.per_character, scoring.per_token]) * scoring.weight
     arrays = _find_arcs(
         log_probs,
         best,
+        near,
         blank,
-        automaton.first_edge,
-        automaton.edge_token,
-        automaton.edge_node,
-        automaton.entity,
-        automaton.depth,
+        automaton,
         entity_weight,
-        np.float32(worth[0]),
-        np.float32(worth[1]),
+        np.float32(scoring.weight * scoring.per_character),
+        np.float32(scoring.weight * scoring.per_token),
         np.float32(scoring.certainty),
         np.float32(need),
     )
@@ -132,162 +134,155 @@ def _grown(array):  # type: ignore[no-untyped-def]
     return np.concatenate((array, np.empty_like(array)))
 
 
+class _Paths(NamedTuple):
+    """The paths of a frame, a record for each edge of the automaton that a path has just read.
+
+    A record holds the best path that ends in the edge's token and the best that ends in a blank after it. Scores are
+    relative to the best token of each frame, so they are never positive.
+    """
+
+    edge: Any  # [records] int32
+    in_token: Any  # [records] float32 score
+    in_blank: Any  # [records] float32 score
+    trace: Any  # [records] int32 history entry of the path in the token
+    trace_blank: Any  # [records] int32 history entry of the path in the blank
+    entered: Any  # [records] bool: the token was read in this frame, and `trace` is still the entry before
+    table: Any  # edge -> record, by open addressing; -1 is empty
+    place: Any  # [records] int32 where a record stands in the table
+
+
+@numba.njit(cache=True, nogil=True)
+def _new_paths(capacity):  # type: ignore[no-untyped-def]
+    ints = np.zeros((4, capacity), np.int32)
+    floats = np.empty((2, capacity), np.float32)
+    table = np.full(4 * capacity, -1, np.int32)  # a power of two
+    return _Paths(ints[0], floats[0], floats[1], ints[1], ints[2], np.zeros(capacity, np.bool_), table, ints[3])
+
+
+@numba.njit(cache=True, nogil=True)
+def _record(paths, count, edge):  # type: ignore[no-untyped-def]
+    """The record of an edge and the number of records; it is new if that has grown. Of too many, the last is reused."""
+    mask = len(paths.table) - 1
+    k = (edge * 40503) & mask
+    while paths.table[k] >= 0 and paths.edge[paths.table[k]] != edge:
+        k = (k + 1) & mask
+    if paths.table[k] >= 0:
+        return paths.table[k], count
+    if count == len(paths.edge):
+        return -1, count
+    paths.table[k], paths.place[count], paths.edge[count] = count, k, edge
+    paths.in_token[count], paths.in_blank[count], paths.entered[count] = NEVER, NEVER, False
+    return count, count + 1
+
+
 @numba.njit(cache=True, nogil=True)
 def _find_arcs(  # type: ignore[no-untyped-def]
-    log_probs, best, blank, first_edge, edge_token, edge_node, entity, depth, entity_weight, per_char, per_token, certainty, need
+    log_probs, best, near, blank, automaton, entity_weight, per_char, per_token, certainty, need
 ):
     frames, width = log_probs.shape
-    # A path record is one edge of the automaton: its score ending in the edge's token, and ending in a blank after it.
-    # `trace` points into the history of tokens that the path has read; each entry is (token, entry before, start frame).
-    capacity = 2048
-    edge, edge_next = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
-    in_token, in_token_next = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
-    in_blank, in_blank_next = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
-    trace, trace_next = np.empty(capacity, np.int32), np.empty(capacity, np.int32)  # of the path that ends in the token
-    trace_b, trace_b_next = np.empty(capacity, np.int32), np.empty(capacity, np.int32)  # of the path that ends in a blank
-    entered = np.empty(capacity, np.bool_)  # the token was read in this frame, `trace` is still that of the edge before
-    table = np.full(8 * capacity, -1, np.int32)  # edge -> record, by open addressing
-    mask = len(table) - 1
-    place = np.empty(capacity, np.int32)
-    rank = np.empty(capacity, np.float32)
+    now, following = _new_paths(CAPACITY), _new_paths(CAPACITY)
     history = np.empty((1024, 4), np.int32)  # token, entry before, start frame, number of tokens
     written = 0
-    found_entity = np.empty((64, 4), np.int32)  # entity, start, end, history entry
-    found_score = np.empty((64, 2), np.float32)  # distance from the best tokens (<= 0), bonus
+    found_arc = np.empty((64, 4), np.int32)  # entity, start, end, history entry
+    found_score = np.empty((64, 2), np.float32)  # score of the path, bonus
     found = 0
     total = np.zeros(frames + 1)  # of the best tokens, up to a frame
-    near = np.empty(width, np.int32)
+    gap = np.full(width, NEVER, np.float32)  # of the near tokens to the frame's best
+    rank = np.empty(CAPACITY, np.float32)
     active = 0
-    longest = np.float32(0.0)
-    for e in range(first_edge[0], first_edge[1]):
-        longest = max(longest, np.float32(depth[edge_node[e]]))
     for t in range(frames):
-        total[t + 1] = total[t] + best[t]
         top = best[t]
-        nears = 0
-        limit = top - np.float32(SLACK + SLACK_PER_CHARACTER * longest)
-        for v in range(width):
-            if log_probs[t, v] > limit and v != blank:
-                near[nears] = v
-                nears += 1
-        count = 0
-        blank_gap = log_probs[t, blank] - top
-        for i in range(-1, active):
-            if i < 0:
-                node, token = 0, -1
-                either, either_trace = np.float32(0.0), -1
-                after_blank, after_blank_trace = np.float32(0.0), -1
-            else:
-                e = edge[i]
-                node, token = edge_node[e], edge_token[e]
-                after_blank, after_blank_trace = in_blank[i], trace_b[i]
-                if in_token[i] >= in_blank[i]:
-                    either, either_trace = in_token[i], trace[i]
-                else:
-                    either, either_trace = in_blank[i], trace_b[i]
-                repeated = in_token[i] + (log_probs[t, token] - top)
-                rested = either + blank_gap
-                if max(repeated, rested) > -np.float32(SLACK + SLACK_PER_CHARACTER * depth[node]):
-                    k = (e * 40503) & mask
-                    while table[k] >= 0 and edge_next[table[k]] != e:
-                        k = (k + 1) & mask
-                    if table[k] < 0:
-                        if count == capacity:
-                            continue
-                        table[k], place[count], edge_next[count] = count, k, e
-                        in_token_next[count], in_blank_next[count] = NEVER, NEVER
-                        entered[count] = False
-                        count += 1
-                    r = table[k]
-                    if repeated >= in_token_next[r]:
-                        in_token_next[r], trace_next[r], entered[r] = repeated, trace[i], False
-                    in_blank_next[r], trace_b_next[r] = rested, either_trace
-            begin, end = first_edge[node], first_edge[node + 1]
-            few = end - begin <= 3 * nears  # else look for each near token among the sorted edges
-            position = begin
-            j = 0
-            while True:
-                if few:
-                    if position >= end:
-                        break
-                    e = position
-                    position += 1
-                    reads = edge_token[e]
-                else:
-                    if j >= nears:
-                        break
-                    if position < end and edge_token[position] == near[j]:  # a root of joined lists may repeat a token
-                        e = position
-                        position += 1
-                    else:
-                        low, high = position, end
-                        while low < high:
-                            middle = (low + high) >> 1
-                            if edge_token[middle] < near[j]:
-                                low = middle + 1
-                            else:
-                                high = middle
-                        position = low
-                        if low < end and edge_token[low] == near[j]:
-                            e = low
-                            position += 1
-                        else:
-                            j += 1
-                            continue
-                    reads = edge_token[e]
-                score = (after_blank if reads == token else either) + (log_probs[t, reads] - top)
-                if score > -np.float32(SLACK + SLACK_PER_CHARACTER * depth[edge_node[e]]):
-                    k = (e * 40503) & mask
-                    while table[k] >= 0 and edge_next[table[k]] != e:
-                        k = (k + 1) & mask
-                    if table[k] < 0:
-                        if count == capacity:
-                            continue
-                        table[k], place[count], edge_next[count] = count, k, e
-                        in_token_next[count], in_blank_next[count] = NEVER, NEVER
-                        count += 1
-                    r = table[k]
-                    if score > in_token_next[r]:
-                        in_token_next[r], entered[r] = score, True
-                        trace_next[r] = after_blank_trace if reads == token else either_trace
-        for r in range(count):
-            table[place[r]] = -1
+        total[t + 1] = total[t] + top
+        tokens = near.tokens[t, : near.count[t]]
+        for v in tokens:
+            gap[v] = log_probs[t, v] - top
+        count = _advance(now, active, following, gap, tokens, log_probs[t, blank] - top, automaton)
+        for v in tokens:
+            gap[v] = NEVER
         lowest = NEVER
         if count > MAX_ACTIVE:
             for r in range(count):
-                rank[r] = max(in_token_next[r], in_blank_next[r]) + SLACK_PER_CHARACTER * depth[edge_node[edge_next[r]]]
+                score = max(following.in_token[r], following.in_blank[r])
+                rank[r] = score + RANK_PER_CHARACTER * automaton.nodes[automaton.edges[following.edge[r], TARGET], DEPTH]
             lowest = np.partition(rank[:count], count - MAX_ACTIVE)[count - MAX_ACTIVE]
         active = 0
         for r in range(count):
             if count > MAX_ACTIVE and rank[r] < lowest:
                 continue
-            e = edge_next[r]
-            edge[active], in_token[active], in_blank[active] = e, in_token_next[r], in_blank_next[r]
-            trace[active], trace_b[active] = trace_next[r], trace_b_next[r]
-            if entered[r]:
+            edge, trace = following.edge[r], following.trace[r]
+            node = automaton.edges[edge, TARGET]
+            if following.entered[r]:
                 if written == len(history):
                     history = _grown(history)
-                before = trace_next[r]
-                start = history[before, 2] if before >= 0 else t
-                tokens = history[before, 3] + 1 if before >= 0 else 1
-                history[written, 0], history[written, 1], history[written, 2] = edge_token[e], before, start
-                history[written, 3] = tokens
-                trace[active] = written
-                name = entity[edge_node[e]]
-                if name >= 0:
-                    worth = per_char * depth[edge_node[e]] + per_token * tokens
-                    bonus = worth * entity_weight[name] + certainty * np.float32(total[t + 1] - total[start]) - need
-                    bonus = max(np.float32(0.0), bonus)
-                    if in_token[active] + bonus > 0:
-                        if found == len(found_entity):
-                            found_entity, found_score = _grown(found_entity), _grown(found_score)
-                        found_entity[found, 0], found_entity[found, 1] = name, start
-                        found_entity[found, 2], found_entity[found, 3] = t, written
-                        found_score[found, 0], found_score[found, 1] = in_token[active], bonus
-                        found += 1
+                start = history[trace, 2] if trace >= 0 else t
+                length = history[trace, 3] + 1 if trace >= 0 else 1
+                history[written, 0], history[written, 1] = automaton.edges[edge, TOKEN], trace
+                history[written, 2], history[written, 3] = start, length
+                trace = written
                 written += 1
+                entity = automaton.nodes[node, ENTITY]
+                if entity >= 0:
+                    worth = (per_char * automaton.nodes[node, DEPTH] + per_token * length) * entity_weight[entity]
+                    bonus = max(np.float32(0.0), worth + certainty * np.float32(total[t + 1] - total[start]) - need)
+                    if following.in_token[r] + bonus > 0:
+                        if found == len(found_arc):
+                            found_arc, found_score = _grown(found_arc), _grown(found_score)
+                        found_arc[found, 0], found_arc[found, 1] = entity, start
+                        found_arc[found, 2], found_arc[found, 3] = t, trace
+                        found_score[found, 0], found_score[found, 1] = following.in_token[r], bonus
+                        found += 1
+            now.edge[active], now.in_token[active], now.in_blank[active] = edge, following.in_token[r], following.in_blank[r]
+            now.trace[active], now.trace_blank[active] = trace, following.trace_blank[r]
             active += 1
-    return _best_arcs(found_entity[:found], found_score[:found], total, history)
+    return _best_arcs(found_arc[:found], found_score[:found], total, history)
+
+
+@numba.njit(cache=True, nogil=True)
+def _advance(now, active, following, gap, tokens, blank_gap, automaton):  # type: ignore[no-untyped-def]
+    """Lets every path, and a new one at the root, read a token or a blank; returns how many records there are then."""
+    nodes, edges, piece_length = automaton.nodes, automaton.edges, automaton.piece_length
+    count = 0
+    for i in range(-1, active):
+        node, token = 0, -1
+        either, either_trace = np.float32(0.0), -1
+        after_blank, after_blank_trace = np.float32(0.0), -1
+        slack = SLACK
+        if i >= 0:
+            edge = now.edge[i]
+            node, token = edges[edge, TARGET], edges[edge, TOKEN]
+            slack = SLACK + SLACK_PER_CHARACTER * nodes[node, DEPTH]
+            after_blank, after_blank_trace = now.in_blank[i], now.trace_blank[i]
+            either, either_trace = after_blank, after_blank_trace
+            if now.in_token[i] >= now.in_blank[i]:
+                either, either_trace = now.in_token[i], now.trace[i]
+            repeated, rested = now.in_token[i] + gap[token], either + blank_gap
+            if max(repeated, rested) > -slack:
+                r, count = _record(following, count, edge)
+                if r >= 0:
+                    if repeated >= following.in_token[r]:
+                        following.in_token[r], following.trace[r], following.entered[r] = repeated, now.trace[i], False
+                    following.in_blank[r], following.trace_blank[r] = rested, either_trace
+        if len(tokens) == 0:
+            continue
+        begin, end = nodes[node, FIRST_EDGE], nodes[node + 1, FIRST_EDGE]
+        one_by_one = end - begin <= FEW_EDGES  # else look for each near token among the sorted edges
+        for k in range(end - begin if one_by_one else len(tokens)):
+            reads = edges[begin + k, TOKEN] if one_by_one else tokens[k]
+            score = (after_blank if reads == token else either) + gap[reads]
+            if score <= -(slack + SLACK_PER_CHARACTER * piece_length[reads]):
+                continue
+            edge = begin + k if one_by_one else first_edge_of(edges, begin, end, reads)
+            while edge >= 0 and edge < end and edges[edge, TOKEN] == reads:
+                r, count = _record(following, count, edge)
+                if r >= 0 and score > following.in_token[r]:
+                    following.in_token[r], following.entered[r] = score, True
+                    following.trace[r] = after_blank_trace if reads == token else either_trace
+                if one_by_one:
+                    break
+                edge += 1  # the root of joined lists may repeat a token
+    for r in range(count):
+        following.table[following.place[r]] = -1
+    return count
 
 
 @numba.njit(cache=True, nogil=True)

@@ -40,7 +40,7 @@ class BiasedBeamConfig:
     threshold: float = option(0.0, "nats that an entity must earn beyond its due before it is accepted (method arcs)")
     boost: float = option(2.0, "the most that one subword of an entity is raised, in nats (method adaptive)")
     token_margin: float = option(8.0, "subwords further below a frame's best than this many nats are not tried")
-    most_tokens: int = option(32, "nor are subwords that are not among this many best of a frame")
+    most_tokens: int = option(16, "nor are subwords that are not among this many best of a frame")
     nbest: int = option(1, "hypotheses kept on a Hypothesis' attribute `nbest`")
     threads: int = option(0, "utterances decoded at a time; 0: one a core")
 
