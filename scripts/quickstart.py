@@ -1,6 +1,6 @@
 """Transcribes the bundled clips without and with their entity list, and shows the difference.
 
-    scripts/quickstart [--json FILE] [--model MODEL.nemo] [--weight 1.0]
+scripts/quickstart [--json FILE] [--model MODEL.nemo] [--weight 1.0]
 """
 
 from __future__ import annotations

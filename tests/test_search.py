@@ -49,7 +49,10 @@ def test_beam_of_one_is_greedy(seed, subwords):
 def test_empty_list_is_plain_beam_search(subwords):
     log_probs = random_log_probs(np.random.default_rng(1), 50, subwords.size)
     decoder = search(subwords)
-    assert decoder.decode(log_probs[None], lists=decoder.compile([]))[0][0].tokens == decoder.decode(log_probs[None])[0][0].tokens
+    assert (
+        decoder.decode(log_probs[None], lists=decoder.compile([]))[0][0].tokens
+        == decoder.decode(log_probs[None])[0][0].tokens
+    )
 
 
 # ---- with a list

@@ -8,7 +8,7 @@ from nemo_bias.integration.hook import install
 install()
 
 
-class BiasedBeamNodes(SearchPathPlugin):
+class BiasedBeamNodes(SearchPathPlugin):  # type: ignore[misc]
     """Gives every CTC decoding node of a Hydra program's config a typed node `biased_beam`."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:

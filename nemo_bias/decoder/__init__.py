@@ -1,0 +1,1 @@
+"""Biased CTC decoding on NumPy arrays: no NeMo, no torch."""

@@ -13,12 +13,12 @@ class NearTokens(NamedTuple):
     """The tokens that are worth trying in each frame, best first; the blank is not among them.
 
     Attributes:
-        tokens: [T, most] token ids; only the first ``count`` of a row count.
-        count: [T].
+        tokens: [T, most] token ids; only the first ``counts[t]`` of row ``t`` count.
+        counts: [T].
     """
 
     tokens: NDArray[np.int32]
-    count: NDArray[np.int32]
+    counts: NDArray[np.int32]
 
 
 @numba.njit(cache=True, nogil=True)

@@ -119,8 +119,15 @@ STAY, EXTEND, ARRIVE = range(3)
 
 
 @numba.njit(cache=True, nogil=True)
-def prefix_search(  # type: ignore[no-untyped-def]
-    log_probs, best, near: NearTokens, arcs: EntityArcs, settings: SearchSettings, automaton: EntityAutomaton, weights, node_weight
+def prefix_search(  # type: ignore[no-untyped-def, untyped-decorator]
+    log_probs,
+    best,
+    near: NearTokens,
+    arcs: EntityArcs,
+    settings: SearchSettings,
+    automaton: EntityAutomaton,
+    weights,
+    node_weight,
 ) -> Found:
     """Searches one utterance.
 
@@ -141,7 +148,10 @@ def prefix_search(  # type: ignore[no-untyped-def]
     beam.size[0] = 1
     memory = _new_memory(len(log_probs), settings, arcs)
     candidates = _Candidates(
-        np.empty((settings.beam_size, 3), np.int32), np.empty(settings.beam_size), np.empty(settings.beam_size), np.zeros(1, np.int64)
+        np.empty((settings.beam_size, 3), np.int32),
+        np.empty(settings.beam_size),
+        np.empty(settings.beam_size),
+        np.zeros(1, np.int64),
     )
     stamps = np.zeros(log_probs.shape[1] + 1, np.int64)  # the last one counts
     stayed = _new_beam(settings.beam_size)
@@ -156,7 +166,7 @@ def prefix_search(  # type: ignore[no-untyped-def]
         candidates.size[0] = 0
         _offer_stays(beam, stayed, candidates, node_weight, settings)
         _offer_arrivals(beam, memory, waiting, arcs, candidates, row)
-        tokens = near.tokens[t, : near.count[t]]
+        tokens = near.tokens[t, : near.counts[t]]
         for i in range(beam.size[0]):
             _stamp_taken(i, beam, memory, waiting, arcs, stamps)
             _offer_extensions(i, beam, candidates, row, top, tokens, stamps, settings, automaton, node_weight)
@@ -175,7 +185,7 @@ def prefix_search(  # type: ignore[no-untyped-def]
         following.size[0] = candidates.size[0]
         beam, following = following, beam
         memory.used[WAYS] = waiting
-    return _results(beam, memory)
+    return _results(beam, memory)  # type: ignore[no-any-return]
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

@@ -12,7 +12,15 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_bias.decoder.automaton import ENTITY, FIRST_EDGE, NO_ENTITY, TARGET, EntityAutomaton, compile_automaton, join_automata
+from nemo_bias.decoder.automaton import (
+    ENTITY,
+    FIRST_EDGE,
+    NO_ENTITY,
+    TARGET,
+    EntityAutomaton,
+    compile_automaton,
+    join_automata,
+)
 from nemo_bias.decoder.frames import near_tokens
 from nemo_bias.decoder.prefix_search import Found, SearchSettings, align, prefix_search
 from nemo_bias.decoder.spotter import ArcScoring, EntityArcs, find_arcs
@@ -91,7 +99,7 @@ class CompiledList:
     @cached_property
     def node_weights(self) -> NDArray[np.float32]:
         """[nodes] the highest weight of an entity at the node or below it."""
-        return _node_weights(self.automaton, self.weights)
+        return _node_weights(self.automaton, self.weights)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -254,7 +262,13 @@ class BiasedBeamSearch:
         path = align(log_probs, tokens, self.vocabulary.blank)
         starts, ends = _token_frames(path, len(tokens), self.vocabulary.blank)
         spans = tuple(
-            EntitySpan(entities.names[name], entities.phrases[name], int(starts[first]), int(ends[last - 1]), float(found.span_bonus[s]))
+            EntitySpan(
+                entities.names[name],
+                entities.phrases[name],
+                int(starts[first]),
+                int(ends[last - 1]),
+                float(found.span_bonus[s]),
+            )
             for s, (name, first, last) in enumerate(
                 found.spans[found.first_span[k] : found.first_span[k + 1]].tolist(), start=int(found.first_span[k])
             )

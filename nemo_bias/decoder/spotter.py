@@ -193,7 +193,7 @@ def _find_arcs(  # type: ignore[no-untyped-def]
     for t in range(frames):
         top = best[t]
         total[t + 1] = total[t] + top
-        tokens = near.tokens[t, : near.count[t]]
+        tokens = near.tokens[t, : near.counts[t]]
         for v in tokens:
             gap[v] = log_probs[t, v] - top
         count = _advance(now, active, following, gap, tokens, log_probs[t, blank] - top, automaton)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
 
 from nemo_bias.integration.config import STRATEGY, biased_beam_config
 
@@ -34,7 +34,7 @@ def set_entities(model: Any, entities: str | Iterable[str | Mapping[str, Any]] =
     options[key] = entities if isinstance(entities, str) else list(entities)
     biased_beam_config(options)
     current = model.cfg.aux_ctc.decoding if hybrid else model.cfg.decoding
-    decoding = OmegaConf.create(OmegaConf.to_container(current, resolve=True))
+    decoding = current.copy()
     with open_dict(decoding):
         decoding.strategy = STRATEGY
         decoding[STRATEGY] = options

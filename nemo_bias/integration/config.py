@@ -20,7 +20,9 @@ def switched_off() -> bool:
 
 def option(default: Any, text: str) -> Any:
     """A field with a default and a help text."""
-    return field(default_factory=(lambda: list(default)) if isinstance(default, list) else (lambda: default), metadata={"help": text})
+    return field(
+        default_factory=(lambda: list(default)) if isinstance(default, list) else (lambda: default), metadata={"help": text}
+    )
 
 
 # OmegaConf reads the annotations, and knows Optional[X] better than X | None.
@@ -30,7 +32,9 @@ class BiasedBeamConfig:
 
     entity_file: Optional[str] = option(None, "file with the entity list; null: none")  # noqa: UP045
     entity_format: str = option("auto", "its format: auto, text, tsv, jsonl, ctc_ws, sherpa or aws")
-    entities: list[Any] = option([], "more entities, given in the config: strings, or mappings with the keys of a JSONL list")
+    entities: list[Any] = option(
+        [], "more entities, given in the config: strings, or mappings with the keys of a JSONL list"
+    )
     entity_field: Optional[str] = option(  # noqa: UP045
         "entities", "manifest field with the entities of one utterance, added to the list above; null: read none"
     )

@@ -35,7 +35,7 @@ def _ctc_decoding_nodes(node: DictConfig) -> list[DictConfig]:
         return [node]
     found = []
     for key in node:
-        child = None if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) else node[key]
+        child = None if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, str(key)) else node[key]
         if isinstance(child, DictConfig):
             found += _ctc_decoding_nodes(child)
     return found

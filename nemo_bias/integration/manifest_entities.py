@@ -16,7 +16,6 @@ from nemo_bias.integration.config import switched_off
 from nemo_bias.integration.strategy import BiasedBeamInfer
 
 
-
 def apply(module: ModuleType) -> None:
     """Extends one of NeMo's modules in ``METHODS``.
 
@@ -52,7 +51,11 @@ def _with_cuts(original: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         loader = original(self, *args, **kwargs)
         dataset = getattr(loader, "dataset", None)
-        if hasattr(dataset, "return_cuts") and any(d.config.entity_field for d in biased_decoders(self)):
+        if (
+            dataset is not None
+            and hasattr(dataset, "return_cuts")
+            and any(d.config.entity_field for d in biased_decoders(self))
+        ):
             dataset.return_cuts = True
         return loader
 

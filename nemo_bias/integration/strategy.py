@@ -78,7 +78,9 @@ class BiasedBeamInfer:
     def __init__(self, decoding: Any, stock: Any, config: BiasedBeamConfig) -> None:
         self.stock = stock
         self.config = config
-        self.utterance_entities: Sequence[Any] | None = None  # entities of each utterance of the next batch, set by its reader
+        self.utterance_entities: Sequence[Any] | None = (
+            None  # entities of each utterance of the next batch, set by its reader
+        )
         self._decoding = decoding
         self._search: BiasedBeamSearch | None = None
         self._global: CompiledList | None = None
@@ -99,7 +101,11 @@ class BiasedBeamInfer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if name in ("preserve_alignments", "compute_timestamps", "preserve_frame_confidence"):  # NeMo sets these from outside
+        if name in (
+            "preserve_alignments",
+            "compute_timestamps",
+            "preserve_frame_confidence",
+        ):  # NeMo sets these from outside
             setattr(self.stock, name, value)
 
     def prepare(self) -> tuple[BiasedBeamSearch, CompiledList | None]:
@@ -148,7 +154,9 @@ class BiasedBeamInfer:
         if key not in self._lists:
             if len(self._lists) >= 1000:
                 self._lists.clear()
-            own = self._compile(search, [parse_entities(entities, f"manifest field {self.config.entity_field}")], report=False)
+            own = self._compile(
+                search, [parse_entities(entities, f"manifest field {self.config.entity_field}")], report=False
+            )
             self._lists[key] = own
         own = self._lists[key]
         if own is None or self._global is None:
@@ -186,7 +194,9 @@ class BiasedBeamInfer:
         from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
 
         path = torch.from_numpy(nbest[0].path.astype(np.int64))
-        hypothesis = Hypothesis(score=torch.tensor(nbest[0].score), y_sequence=path, dec_state=None, timestamp=[], last_token=None)
+        hypothesis = Hypothesis(
+            score=torch.tensor(nbest[0].score), y_sequence=path, dec_state=None, timestamp=[], last_token=None
+        )
         hypothesis.length = length
         if self.stock.preserve_alignments:
             hypothesis.alignments = (log_probs.clone(), path.clone())
