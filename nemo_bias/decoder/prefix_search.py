@@ -119,7 +119,7 @@ STAY, EXTEND, ARRIVE = range(3)
 
 
 @numba.njit(cache=True, nogil=True)
-def prefix_search(  # type: ignore[no-untyped-def, untyped-decorator]
+def prefix_search(  # type: ignore[no-untyped-def]
     log_probs,
     best,
     near: NearTokens,

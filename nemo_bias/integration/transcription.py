@@ -1,0 +1,86 @@
+"""Transcribes the utterances of a manifest, fields and all."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus")
+
+
+def audio_items(folder: str | Path) -> list[dict[str, Any]]:
+    """A manifest item for each audio file below a folder, in the order of their paths."""
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    return [{"audio_filepath": str(path.relative_to(folder))} for path in files]
+
+
+def transcribe_items(
+    model: Any, items: Sequence[Mapping[str, Any]], folder: str | Path = ".", timestamps: bool = False, **options: Any
+) -> list[dict[str, Any]]:
+    """Transcribes manifest items with a NeMo CTC model.
+
+    Args:
+        model: a NeMo model, with whatever decoding strategy it has.
+        items: each has `audio_filepath`; without `duration` (seconds), the audio file is asked. Other fields, such as
+            `entities`, reach the decoder.
+        folder: what relative audio paths are relative to.
+        timestamps: whether to add `timestamps_word` and the like, as NeMo's transcribe_speech.py does.
+        options: further arguments of `model.transcribe`, such as `batch_size`.
+
+    Returns:
+        The items in their order, with `pred_text` and `entity_spans`: a list of mappings with the keys entity, phrase, start,
+        end (seconds) and bonus (nats).
+
+    Raises:
+        FileNotFoundError: an audio file is missing.
+        RuntimeError: NeMo has left out an utterance, as it does with audio that it cannot read.
+    """
+    if not items:
+        return []
+    lines = []
+    for item in items:
+        audio = Path(folder, item["audio_filepath"]).absolute()
+        if not audio.is_file():
+            raise FileNotFoundError(f"no audio file {audio}")
+        # NeMo tokenises the reference, if there is one; transcripts do not depend on it.
+        duration = item["duration"] if "duration" in item else soundfile.info(str(audio)).duration
+        lines.append({**item, "audio_filepath": str(audio), "duration": duration})
+    with tempfile.TemporaryDirectory() as temporary:
+        manifest = Path(temporary, "utterances.jsonl")
+        manifest.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        hypotheses = model.transcribe(
+            str(manifest), return_hypotheses=True, timestamps=timestamps or None, verbose=False, **options
+        )
+    if isinstance(hypotheses, tuple):  # what some of NeMo's models return: the best, and all
+        hypotheses = hypotheses[0]
+    if len(hypotheses) != len(items):
+        raise RuntimeError(f"NeMo has transcribed {len(hypotheses)} of {len(items)} utterances; is all audio readable?")
+    frame = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
+    return [_predicted(item, h, frame, timestamps) for item, h in zip(items, hypotheses, strict=True)]
+
+
+def _predicted(item: Mapping[str, Any], hypothesis: Any, frame: float, timestamps: bool) -> dict[str, Any]:
+    """The item with what was recognised; a frame lasts `frame` seconds."""
+    spans = [
+        {
+            "entity": span.entity,
+            "phrase": span.phrase,
+            "start": round(span.start * frame, 3),
+            "end": round((span.end + 1) * frame, 3),
+            "bonus": round(span.bonus, 3),
+        }
+        for span in getattr(hypothesis, "entity_spans", ())
+    ]
+    predicted = {**item, "pred_text": hypothesis.text, "entity_spans": spans}
+    if timestamps:
+        for kind in ("char", "word", "segment"):
+            entries = hypothesis.timestamp.get(kind, [])
+            predicted[f"timestamps_{kind}"] = [
+                {key: value.item() if hasattr(value, "item") else value for key, value in entry.items()} for entry in entries
+            ]
+    return predicted

@@ -1,0 +1,98 @@
+"""Transcribes a manifest or a folder with a CTC model, for those who do not have NeMo's examples at hand.
+
+    python scripts/transcribe.py model_path=MODEL.nemo dataset_manifest=M.jsonl output_filename=OUT.jsonl \
+        ctc_decoding.strategy=biased_beam ctc_decoding.biased_beam.entity_file=names.txt
+
+The options are those of NeMo's transcribe_speech.py that have the same names. The output has the fields of the input,
+`pred_text` and `entity_spans`.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecodingConfig
+from nemo.core.config import hydra_runner
+
+
+# OmegaConf reads the annotations, and knows Optional[X] better than X | None.
+@dataclass
+class TranscriptionConfig:
+    """What the command line can set."""
+
+    model_path: Optional[str] = None  # noqa: UP045 - a .nemo file
+    pretrained_name: Optional[str] = None  # noqa: UP045 - or the name of a published model
+    dataset_manifest: Optional[str] = None  # noqa: UP045 - JSON lines; relative audio paths start at its folder
+    audio_dir: Optional[str] = None  # noqa: UP045 - or a folder with audio files
+    output_filename: Optional[str] = None  # noqa: UP045 - by default the manifest's name with _predicted
+    batch_size: int = 32
+    num_workers: int = 0
+    timestamps: bool = False
+    decoder_type: Optional[str] = None  # noqa: UP045 - of a hybrid model; only ctc can be biased, and is the default
+    ctc_decoding: CTCDecodingConfig = field(default_factory=CTCDecodingConfig)
+
+
+@hydra_runner(config_name="TranscriptionConfig", schema=TranscriptionConfig)
+def main(cfg: Any) -> None:
+    """Transcribes and writes, or ends with a line that says what is wrong."""
+    try:
+        transcribe(cfg)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        sys.exit(f"transcribe.py: {' '.join(str(error).split())}")
+
+
+def transcribe(cfg: Any) -> None:
+    """Does what the config says."""
+    from nemo_bias.evaluation import read_manifest, write_manifest
+    from nemo_bias.integration.manifest_entities import biased_decoders
+    from nemo_bias.integration.transcription import audio_items, transcribe_items
+
+    if cfg.decoder_type not in (None, "ctc"):
+        raise ValueError(f"decoder_type is {cfg.decoder_type!r}; this script decodes with CTC only")
+    if (cfg.dataset_manifest is None) == (cfg.audio_dir is None):
+        raise ValueError("give either dataset_manifest=M.jsonl or audio_dir=FOLDER")
+    source = Path(cfg.dataset_manifest or cfg.audio_dir)
+    if cfg.dataset_manifest is not None:
+        items, folder = read_manifest(source, ["audio_filepath"]), source.parent
+    else:
+        items, folder = audio_items(source), source
+    if not items:
+        raise ValueError(f"{source}: holds nothing to transcribe")
+    model = restore(cfg)
+    if hasattr(model, "ctc_decoding"):
+        model.change_decoding_strategy(cfg.ctc_decoding, decoder_type="ctc")
+    elif hasattr(model, "joint") or not hasattr(model, "change_decoding_strategy"):
+        raise TypeError(f"{type(model).__name__} has no CTC decoder")
+    else:
+        model.change_decoding_strategy(cfg.ctc_decoding)
+    for decoder in biased_decoders(model):
+        decoder.prepare()  # so that a broken list is known before the audio is read
+    results = transcribe_items(
+        model, items, folder, timestamps=cfg.timestamps, batch_size=cfg.batch_size, num_workers=cfg.num_workers
+    )
+    output = Path(cfg.output_filename or f"{source.with_suffix('')}_predicted.jsonl")
+    write_manifest(output, results)
+    found = sum(len(result["entity_spans"]) for result in results)
+    print(f"{output}: {len(results)} utterances, {found} entities found")
+
+
+def restore(cfg: Any) -> Any:
+    """The model, on the GPU if there is one."""
+    import torch
+    from nemo.collections.asr.models import ASRModel
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if (cfg.model_path is None) == (cfg.pretrained_name is None):
+        raise ValueError("give either model_path=MODEL.nemo or pretrained_name=NAME")
+    if cfg.pretrained_name is not None:
+        return ASRModel.from_pretrained(cfg.pretrained_name, map_location=device).eval()
+    if not Path(cfg.model_path).is_file():
+        raise FileNotFoundError(f"no model {cfg.model_path}")
+    return ASRModel.restore_from(cfg.model_path, map_location=device).eval()
+
+
+if __name__ == "__main__":
+    main()
