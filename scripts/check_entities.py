@@ -21,7 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("list", metavar="LIST", help="the entity list")
-    parser.add_argument("--model", required=True, metavar="MODEL.nemo", help="the CTC or hybrid checkpoint that shall use it")
+    parser.add_argument(
+        "--model", required=True, metavar="MODEL.nemo", help="the CTC or hybrid checkpoint that shall use it"
+    )
     parser.add_argument("--format", default="auto", choices=("auto", *FORMATS), help="of the list")
     options = parser.parse_args(arguments)
     try:

@@ -48,7 +48,9 @@ def predict(model, cfg, use_lhotse):
     trainer_config = dict(cfg.trainer, logger=False, enable_progress_bar=False)
     if use_lhotse:
         trainer_config["use_distributed_sampler"] = False
-        config.update(use_lhotse=True, force_finite=True, force_map_dataset=True, do_transcribe=True, global_rank=0, world_size=1)
+        config.update(
+            use_lhotse=True, force_finite=True, force_map_dataset=True, do_transcribe=True, global_rank=0, world_size=1
+        )
     trainer = ptl.Trainer(**trainer_config)
     batches = trainer.predict(model, model._setup_dataloader_from_config(config), return_predictions=True)
     return [getattr(text, "text", text) for batch in batches for _, text in batch]

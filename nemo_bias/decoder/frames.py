@@ -8,6 +8,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+NEVER = np.float32(-1e30)  # stands for a log-probability of -inf, which would make NaN of differences
+
 
 class NearTokens(NamedTuple):
     """The tokens that are worth trying in each frame, best first; the blank is not among them.

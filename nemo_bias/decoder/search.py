@@ -12,6 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.decoder.alignment import align, token_frames
 from nemo_bias.decoder.automaton import (
     ENTITY,
     FIRST_EDGE,
@@ -22,7 +23,7 @@ from nemo_bias.decoder.automaton import (
     join_automata,
 )
 from nemo_bias.decoder.frames import near_tokens
-from nemo_bias.decoder.prefix_search import Found, SearchSettings, align, prefix_search
+from nemo_bias.decoder.prefix_search import Found, SearchSettings, prefix_search
 from nemo_bias.decoder.spotter import ArcScoring, EntityArcs, find_arcs
 from nemo_bias.decoder.vocabulary import Vocabulary
 
@@ -260,7 +261,7 @@ class BiasedBeamSearch:
     def _transcript(self, log_probs: NDArray[np.float32], found: Found, k: int, entities: CompiledList) -> Transcript:
         tokens = found.tokens[found.first_token[k] : found.first_token[k + 1]]
         path = align(log_probs, tokens, self.vocabulary.blank)
-        starts, ends = _token_frames(path, len(tokens), self.vocabulary.blank)
+        starts, ends = token_frames(path, len(tokens), self.vocabulary.blank)
         spans = tuple(
             EntitySpan(
                 entities.names[name],
@@ -281,20 +282,6 @@ _EMPTY = np.zeros(0, np.int32)
 _NO_ARCS = EntityArcs(
     _EMPTY, _EMPTY, _EMPTY, np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(1, np.int32), _EMPTY
 )
-
-
-@numba.njit(cache=True, nogil=True)
-def _token_frames(path, tokens, blank):  # type: ignore[no-untyped-def]
-    """First and last frame of each token of a path."""
-    starts, ends = np.zeros(tokens, np.int32), np.zeros(tokens, np.int32)
-    k = -1
-    for t in range(len(path)):
-        if path[t] != blank:
-            if t == 0 or path[t] != path[t - 1]:
-                k += 1
-                starts[k] = t
-            ends[k] = t
-    return starts, ends
 
 
 @numba.njit(cache=True, nogil=True)

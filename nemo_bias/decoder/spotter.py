@@ -21,9 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_bias.decoder.automaton import DEPTH, ENTITY, FIRST_EDGE, TARGET, TOKEN, EntityAutomaton, first_edge_of
-from nemo_bias.decoder.frames import NearTokens
-
-NEVER = np.float32(-1e30)
+from nemo_bias.decoder.frames import NEVER, NearTokens
 
 
 @dataclass(frozen=True)

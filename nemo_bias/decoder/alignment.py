@@ -1,0 +1,67 @@
+"""Where the tokens of a transcript lie in time."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from nemo_bias.decoder.frames import NEVER
+
+
+@numba.njit(cache=True, nogil=True)
+def align(log_probs, tokens, blank):  # type: ignore[no-untyped-def]
+    """The most probable path that writes a token sequence: CTC forced alignment (Viterbi).
+
+    Args:
+        log_probs: [T, V] natural logarithms.
+        tokens: [n] token ids; some path of T frames must write them.
+        blank: id of the blank.
+
+    Returns:
+        [T] the path's label in each frame.
+    """
+    frames, states = len(log_probs), 2 * len(tokens) + 1
+    score, following = np.full(states, NEVER, np.float64), np.full(states, NEVER, np.float64)
+    steps = np.zeros((frames, states), np.int8)
+    path = np.full(frames, blank, np.int32)
+    for t in range(frames):
+        for s in range(max(0, states - 2 * (frames - t)), min(states, 2 * t + 2)):
+            label = tokens[s >> 1] if s & 1 else blank
+            reach, step = (score[s], 0) if t > 0 else (0.0 if s < 2 else NEVER, 0)
+            if t > 0 and s > 0 and score[s - 1] > reach:
+                reach, step = score[s - 1], 1
+            if t > 0 and s > 1 and s & 1 and tokens[s >> 1] != tokens[(s >> 1) - 1] and score[s - 2] > reach:
+                reach, step = score[s - 2], 2
+            following[s], steps[t, s] = max(np.float64(NEVER), reach + log_probs[t, label]), step
+        score, following = following, score
+        following[:] = NEVER
+    state = states - 1
+    if states > 1 and score[states - 2] > score[states - 1]:
+        state = states - 2
+    for t in range(frames - 1, -1, -1):
+        path[t] = tokens[state >> 1] if state & 1 else blank
+        state -= steps[t, state]
+    return path
+
+
+@numba.njit(cache=True, nogil=True)
+def token_frames(path, tokens, blank):  # type: ignore[no-untyped-def]
+    """First and last frame of each token of a path.
+
+    Args:
+        path: [T] the label of each frame.
+        tokens: how many tokens the path writes.
+        blank: id of the blank.
+
+    Returns:
+        First and last frames, [tokens] each.
+    """
+    starts, ends = np.zeros(tokens, np.int32), np.zeros(tokens, np.int32)
+    k = -1
+    for t in range(len(path)):
+        if path[t] != blank:
+            if t == 0 or path[t] != path[t - 1]:
+                k += 1
+                starts[k] = t
+            ends[k] = t
+    return starts, ends
