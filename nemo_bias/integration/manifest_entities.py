@@ -67,7 +67,8 @@ def _with_entities(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrapped(self: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
         cuts = batch[4] if isinstance(batch, Sequence) and len(batch) > 4 else None
-        for decoder in biased_decoders(self):
+        decodes = getattr(self, "cur_decoder", "ctc") == "ctc"  # a hybrid model may be switched to its transducer
+        for decoder in biased_decoders(self) if decodes else ():
             if cuts is not None and hasattr(cuts, "map") and decoder.config.entity_field:
                 decoder.utterance_entities = [_entities_of(cut, decoder.config.entity_field) for cut in cuts]
         return original(self, batch, *args, **kwargs)

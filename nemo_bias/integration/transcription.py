@@ -33,8 +33,8 @@ def transcribe_items(
         options: further arguments of `model.transcribe`, such as `batch_size`.
 
     Returns:
-        The items in their order, with `pred_text` and `entity_spans`: a list of mappings with the keys entity, phrase, start,
-        end (seconds) and bonus (nats).
+        The items in their order, with `pred_text` and `entity_spans`: a list of mappings with the keys entity, phrase,
+        start and end (seconds) and bonus (nats).
 
     Raises:
         FileNotFoundError: an audio file is missing.
@@ -47,7 +47,6 @@ def transcribe_items(
         audio = Path(folder, item["audio_filepath"]).absolute()
         if not audio.is_file():
             raise FileNotFoundError(f"no audio file {audio}")
-        # NeMo tokenises the reference, if there is one; transcripts do not depend on it.
         duration = item["duration"] if "duration" in item else soundfile.info(str(audio)).duration
         lines.append({**item, "audio_filepath": str(audio), "duration": duration})
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,0 +1,513 @@
+"""The decoding strategy inside NeMo, on the bundled checkpoint and on tiny models with random weights."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import shutil
+import sys
+import tarfile
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from nemo_bias import EntityListError, set_entities
+from nemo_bias.integration import hook, manifest_entities, strategy
+from nemo_bias.integration.config import BiasedBeamConfig, biased_beam_config
+from nemo_bias.integration.manifest_entities import biased_decoders
+
+DEMO = Path(__file__).resolve().parent.parent / "scripts" / "demo"
+LIST = str(DEMO / "entities.txt")
+CHARACTERS = [" ", *"abcdefghijklmnopqrstuvwxyz'"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The models are small: more threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model():
+    from nemo.collections.asr.models import ASRModel
+
+    return ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu").eval()
+
+
+@pytest.fixture(scope="module")
+def clips():
+    """The bundled clips, with absolute paths."""
+    items = [json.loads(line) for line in (DEMO / "manifest.jsonl").read_text().splitlines()]
+    return [{**item, "audio_filepath": str(DEMO / item["audio_filepath"])} for item in items]
+
+
+def decoding_config(model, strategy_name, **options):
+    """The model's decoding config with another strategy; a dotted option's dots are written as __."""
+    config = OmegaConf.create(OmegaConf.to_container(model.cfg.decoding, resolve=True))
+    OmegaConf.set_struct(config, False)
+    config.strategy = strategy_name
+    config.pop("biased_beam", None)
+    for name, value in options.items():
+        OmegaConf.update(config, name.replace("__", "."), value, force_add=True)
+    return config
+
+
+def use(model, strategy_name, **options):
+    model.change_decoding_strategy(decoding_config(model, strategy_name, **options), verbose=False)
+
+
+def transcribe(model, items, batch_size=4, **options):
+    model.eval()
+    audio = [item["audio_filepath"] for item in items]
+    return model.transcribe(audio, batch_size=batch_size, return_hypotheses=True, verbose=False, **options)
+
+
+def transcribe_manifest(model, items, path, batch_size=4):
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    model.eval()
+    return model.transcribe(str(path), batch_size=batch_size, return_hypotheses=True, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def greedy(model, clips):
+    use(model, "greedy_batch")
+    return transcribe(model, clips)
+
+
+@pytest.fixture(scope="module")
+def biased(model, clips):
+    """All clips with the bundled list, which is trusted a little too much, so that much is found."""
+    set_entities(model, LIST, weight=1.5, nbest=3)
+    return transcribe(model, clips)
+
+
+def texts(hypotheses):
+    return [h.text for h in hypotheses]
+
+
+def assert_same(ours, theirs):
+    """Two runs gave the very same hypotheses."""
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.text == b.text
+        assert torch.equal(a.y_sequence, b.y_sequence)
+        assert float(a.score) == float(b.score)
+        assert a.timestamp == b.timestamp
+
+
+def frames_of(hypothesis):
+    return len(hypothesis.y_sequence)  # NeMo puts the log-probs [T, V] there
+
+
+# Without entities
+
+
+@pytest.mark.parametrize("timestamps", [None, True])
+@pytest.mark.parametrize("off", [False, True])
+def test_without_entities_nothing_changes(model, clips, monkeypatch, off, timestamps):
+    some = clips[:4]
+    use(model, "greedy_batch")
+    theirs = transcribe(model, some, timestamps=timestamps)
+    if off:
+        monkeypatch.setenv("NEMO_BIAS", "off")
+        use(model, "biased_beam", biased_beam__entity_file=LIST)
+    else:
+        use(model, "biased_beam")
+    assert_same(transcribe(model, some, timestamps=timestamps), theirs)
+
+
+def test_labels_from_nemo_are_decoded_as_greedy_does(model, clips, greedy):
+    """The callable gets labels [B, T] where NeMo has taken the best of each frame already."""
+    set_entities(model, LIST)
+    labels = [h.y_sequence.argmax(-1) for h in greedy[:2]]
+    decoded = [model.decoding.ctc_decoder_predictions_tensor(row[None], torch.tensor([len(row)]))[0].text for row in labels]
+    assert decoded == texts(greedy[:2])
+
+
+# With the bundled list
+
+
+def test_entities_are_found(greedy, biased):
+    assert texts(biased) != texts(greedy)
+    assert any(h.entity_spans for h in biased)
+    listed = set(Path(LIST).read_text().splitlines())
+    for hypothesis in biased:
+        padded, end = f" {hypothesis.text} ", -1
+        for span in hypothesis.entity_spans:
+            assert span.entity in listed
+            assert f" {span.phrase} " in padded
+            assert end < span.start <= span.end < frames_of(hypothesis)
+            end = span.end
+
+
+def test_nbest_and_score(biased):
+    for hypothesis in biased:
+        assert 1 <= len(hypothesis.nbest) <= 3
+        assert hypothesis.nbest[0].text == hypothesis.text
+        assert len({transcript.tokens for transcript in hypothesis.nbest}) == len(hypothesis.nbest)
+        assert float(hypothesis.score) == pytest.approx(hypothesis.nbest[0].score)
+        scores = [transcript.score for transcript in hypothesis.nbest]
+        assert scores == sorted(scores, reverse=True)
+        assert hypothesis.nbest[0].spans == hypothesis.entity_spans
+    assert any(len(h.nbest) == 3 for h in biased)
+
+
+def test_adaptive_method(model, clips, greedy):
+    set_entities(model, LIST, method="adaptive", weight=2.0)
+    hypotheses = transcribe(model, clips[:8])
+    assert texts(hypotheses) != texts(greedy[:8])
+
+
+def test_words_have_times_and_confidences(model, clips):
+    use(
+        model,
+        "biased_beam",
+        biased_beam__entity_file=LIST,
+        biased_beam__weight=1.5,
+        preserve_alignments=True,
+        confidence_cfg__preserve_frame_confidence=True,
+        confidence_cfg__preserve_token_confidence=True,
+        confidence_cfg__preserve_word_confidence=True,
+    )
+    hypotheses = transcribe(model, clips, timestamps=True)
+    found = 0
+    for hypothesis in hypotheses:
+        words = hypothesis.timestamp["word"]
+        assert " ".join(word["word"] for word in words) == hypothesis.text
+        assert len(hypothesis.word_confidence) == len(hypothesis.text.split())
+        assert all(0 <= float(confidence) <= 1 for confidence in hypothesis.word_confidence)
+        log_probs, path = hypothesis.alignments
+        assert log_probs.shape == hypothesis.y_sequence.shape
+        assert len(path) == len(log_probs)
+        starts = [int(word["start_offset"]) for word in words]  # NeMo's words start where the last token before them ends
+        for span in hypothesis.entity_spans:
+            first = max(0, bisect.bisect_left(starts, span.start) - 1)
+            last = first + len(span.phrase.split()) - 1
+            assert " ".join(word["word"] for word in words[first : last + 1]) == span.phrase
+            assert abs(span.end - int(words[last]["end_offset"])) <= 1
+            found += 1
+    assert found
+    use(model, "greedy_batch", preserve_alignments=False, confidence_cfg__preserve_word_confidence=False)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_our_hypotheses_are_made_like_those_of_nemo(model, clips, batch_size):
+    """With a worthless entity and a beam of one, our decoder finds the best path, and NeMo treats it as its own."""
+    options = {
+        "preserve_alignments": True,
+        "confidence_cfg__preserve_frame_confidence": True,
+        "confidence_cfg__preserve_token_confidence": True,
+        "confidence_cfg__preserve_word_confidence": True,
+    }
+    use(model, "greedy_batch", **options)
+    theirs = transcribe(model, clips[:4], batch_size=batch_size, timestamps=True)
+    use(model, "biased_beam", biased_beam__entities=[{"text": "zyxwvut", "weight": 0}], biased_beam__beam_size=1, **options)
+    ours = transcribe(model, clips[:4], batch_size=batch_size, timestamps=True)
+    use(model, "greedy_batch", **dict.fromkeys(options, False))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.entity_spans == ()
+        assert a.text == b.text
+        assert a.timestamp == b.timestamp
+        for name in ("frame_confidence", "token_confidence", "word_confidence"):
+            assert [float(c) for c in getattr(a, name)] == pytest.approx([float(c) for c in getattr(b, name)])
+        assert torch.equal(a.alignments[0], b.alignments[0]) and torch.equal(a.alignments[1], b.alignments[1])
+
+
+# Entities of single utterances
+
+
+def names_heard(clips, biased):
+    """Clips in which entities of the bundled list are found, each with those entities."""
+    heard = [
+        (clip, [span.entity for span in h.entity_spans]) for clip, h in zip(clips, biased, strict=True) if h.entity_spans
+    ]
+    assert len(heard) >= 2
+    return heard
+
+
+def decode_alone(model, hypothesis, entities):
+    """The same log-probs, decoded with a global list."""
+    set_entities(model, entities, weight=1.5, entity_field=None)
+    log_probs = hypothesis.y_sequence
+    (alone,) = model.decoding.ctc_decoder_predictions_tensor(
+        log_probs[None], torch.tensor([len(log_probs)]), return_hypotheses=True
+    )
+    return alone
+
+
+@pytest.mark.parametrize("global_list", [[], ["castings", "bettelheim"]])
+def test_lists_of_utterances(model, clips, biased, greedy, tmp_path, global_list):
+    heard = names_heard(clips, biased)
+    (first, first_names), (second, second_names) = heard[:2]
+    items = [
+        {**first, "entities": first_names},
+        {k: v for k, v in second.items() if k != "entities"},
+        {**second, "entities": [{"text": name, "weight": 1.2} for name in second_names]},
+        {**first, "entities": second_names[0]},
+        {**first, "entities": []},
+        {**second, "entities": ["zyxwvut"]},
+    ]
+    lists = [first_names, [], [{"text": n, "weight": 1.2} for n in second_names], [second_names[0]], [], ["zyxwvut"]]
+    set_entities(model, global_list, weight=1.5)
+    hypotheses = transcribe_manifest(model, items, tmp_path / "mixed.jsonl", batch_size=4)
+    single = transcribe_manifest(model, items, tmp_path / "mixed.jsonl", batch_size=1)
+    assert hypotheses[0].entity_spans or hypotheses[2].entity_spans
+    for hypothesis, own in zip(hypotheses, lists, strict=True):
+        joined = [*global_list, *own]
+        if joined:
+            alone = decode_alone(model, hypothesis, joined)
+            assert hypothesis.text == alone.text
+            assert hypothesis.entity_spans == alone.entity_spans
+            assert float(hypothesis.score) == pytest.approx(float(alone.score))
+        else:
+            assert not hasattr(hypothesis, "entity_spans")
+    for item, own, hypothesis in zip(items, lists, single, strict=True):
+        joined = [*global_list, *own]
+        if joined:
+            set_entities(model, joined, weight=1.5)
+        else:
+            use(model, "greedy_batch")
+        (alone,) = transcribe(model, [item], batch_size=1)
+        assert hypothesis.text == alone.text
+        assert getattr(hypothesis, "entity_spans", None) == getattr(alone, "entity_spans", None)
+
+
+@pytest.mark.parametrize("use_lhotse", [True, False])
+def test_lists_of_utterances_in_predict_step(model, clips, biased, tmp_path, use_lhotse):
+    """As in transcribe_speech_parallel.py, which NeMo's older datasets serve unless told otherwise: they drop the field."""
+    from nemo.utils import logging as nemo_logging
+
+    (first, names), (second, _) = names_heard(clips, biased)[:2]
+    items = [{**first, "entities": names}, second]
+    path = tmp_path / "m.jsonl"
+    set_entities(model, weight=1.5)
+    expected = texts(transcribe_manifest(model, items, path, batch_size=1))
+    without = texts(transcribe(model, items, batch_size=1))
+    config = {"manifest_filepath": str(path), "batch_size": 1, "sample_rate": 16000, "num_workers": 0, "shuffle": False}
+    if use_lhotse:
+        config |= {"use_lhotse": True, "force_finite": True, "force_map_dataset": True, "do_transcribe": True}
+    else:
+        config |= {"return_sample_id": True}
+    warnings = []
+    nemo_logging._logger.addFilter(recorder := lambda record: warnings.append(record.getMessage()) or True)
+    loader = model._setup_dataloader_from_config(OmegaConf.create(config))
+    nemo_logging._logger.removeFilter(recorder)
+    model.eval()
+    model.preprocessor.featurizer.dither, dither = 0.0, model.preprocessor.featurizer.dither
+    model.preprocessor.featurizer.pad_to, pad_to = 0, model.preprocessor.featurizer.pad_to
+    with torch.no_grad():
+        predicted = [text.text for batch in loader for _, text in model.predict_step(batch, 0)]
+    model.preprocessor.featurizer.dither, model.preprocessor.featurizer.pad_to = dither, pad_to
+    assert predicted == (expected if use_lhotse else without)
+    assert any("this dataset cannot carry it" in warning for warning in warnings) != use_lhotse
+
+
+def test_entity_field_can_be_renamed_or_ignored(model, clips, biased, tmp_path):
+    clip, names = names_heard(clips, biased)[0]
+    item = {**clip, "entities": ["zyxwvut"], "names_here": names}
+    set_entities(model, entity_field="names_here", weight=1.5)
+    (hypothesis,) = transcribe_manifest(model, [item], tmp_path / "m.jsonl", batch_size=1)
+    assert [span.entity for span in hypothesis.entity_spans] == [s for s in names if s in hypothesis.text]
+    set_entities(model, entity_field=None, weight=1.5)
+    (ignored,) = transcribe_manifest(model, [item], tmp_path / "m.jsonl", batch_size=1)
+    use(model, "greedy_batch")
+    (plain,) = transcribe_manifest(model, [item], tmp_path / "m.jsonl", batch_size=1)
+    assert ignored.text == plain.text and not hasattr(ignored, "entity_spans")
+
+
+@pytest.mark.parametrize("value", [7, {"text": "tesla"}])
+def test_wrong_entity_field(model, clips, tmp_path, value):
+    set_entities(model)
+    with pytest.raises(ValueError, match=r"manifest field 'entities' of .* expected a list"):
+        transcribe_manifest(model, [{**clips[0], "entities": value}], tmp_path / "m.jsonl")
+
+
+def test_wrong_entity_in_the_field(model, clips, tmp_path):
+    set_entities(model)
+    with pytest.raises(EntityListError, match=r"manifest field entities:2: .*weight"):
+        transcribe_manifest(model, [{**clips[0], "entities": ["tesla", {"text": "a", "wieght": 1}]}], tmp_path / "m.jsonl")
+
+
+# Checkpoints
+
+
+def test_saved_model_keeps_the_strategy(model, clips, tmp_path):
+    from nemo.collections.asr.models import ASRModel
+
+    names = tmp_path / "names.txt"
+    shutil.copy(LIST, names)
+    set_entities(model, str(names), weight=1.5)
+    expected = texts(transcribe(model, clips[:4]))
+    model.save_to(str(tmp_path / "biased.nemo"))
+    content = names.read_text()
+    names.unlink()
+    restored = ASRModel.restore_from(str(tmp_path / "biased.nemo"), map_location="cpu").eval()
+    assert restored.cfg.decoding.strategy == "biased_beam"
+    with pytest.raises(EntityListError, match=r"names\.txt"):
+        transcribe(restored, clips[:1])
+    names.write_text(content)
+    assert texts(transcribe(restored, clips[:4])) == expected
+
+
+# Other models
+
+
+def small_modules(classes, labels):
+    """Preprocessor, encoder and CTC decoder of a model that trains in no time, or never."""
+    asr = "nemo.collections.asr.modules"
+    return {
+        "sample_rate": 16000,
+        "preprocessor": {
+            "_target_": f"{asr}.AudioToMelSpectrogramPreprocessor",
+            **{"features": 32, "window_size": 0.025, "window_stride": 0.01, "dither": 0.0, "sample_rate": 16000},
+        },
+        "encoder": {
+            "_target_": f"{asr}.ConformerEncoder",
+            **{"feat_in": 32, "n_layers": 1, "d_model": 16, "n_heads": 2, "subsampling_factor": 4},
+            **{"subsampling_conv_channels": 8, "conv_kernel_size": 5},
+        },
+        "decoder": {"_target_": f"{asr}.ConvASRDecoder", "feat_in": 16, "num_classes": classes, "vocabulary": labels},
+        "validation_ds": {"sample_rate": 16000, "shuffle": False, "manifest_filepath": None},
+    }
+
+
+def test_character_model(clips):
+    from nemo.collections.asr.models import EncDecCTCModel
+
+    torch.manual_seed(1)
+    config = small_modules(len(CHARACTERS), CHARACTERS) | {"labels": CHARACTERS, "optim": {"name": "adamw"}}
+    model = EncDecCTCModel(OmegaConf.create(config)).eval()
+    set_entities(model, ["new york", "ab"], weight=3)
+    assert biased_decoders(model)[0].prepare()[0].vocabulary.delimited
+    for hypothesis in transcribe(model, clips[:3], timestamps=True):
+        assert hypothesis.text
+        assert [w["word"] for w in hypothesis.timestamp["word"]] == hypothesis.text.split()
+        for span in hypothesis.entity_spans:
+            assert f" {span.phrase} " in f" {hypothesis.text} "
+
+
+@pytest.fixture(scope="module")
+def hybrid(tmp_path_factory):
+    from nemo.collections.asr.models import EncDecHybridRNNTCTCBPEModel
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    with tarfile.open(DEMO / "demo.nemo") as archive:
+        for member in archive.getmembers():
+            for name in ("tokenizer.model", "vocab.txt", "tokenizer.vocab"):
+                if member.name.endswith(name):
+                    (folder / name).write_bytes(archive.extractfile(member).read())
+    torch.manual_seed(1)
+    config = small_modules(-1, [])
+    head = config.pop("decoder")
+    asr = "nemo.collections.asr.modules"
+    config |= {
+        "model_defaults": {"enc_hidden": 16, "pred_hidden": 8, "joint_hidden": 8},
+        "tokenizer": {"dir": str(folder), "type": "bpe"},
+        "decoder": {"_target_": f"{asr}.RNNTDecoder", "prednet": {"pred_hidden": 8, "pred_rnn_layers": 1}},
+        "joint": {"_target_": f"{asr}.RNNTJoint", "jointnet": {"joint_hidden": 8, "activation": "relu"}},
+        "decoding": {"strategy": "greedy_batch", "greedy": {"max_symbols": 2}},
+        "aux_ctc": {"ctc_loss_weight": 0.3, "decoder": head, "decoding": {"strategy": "greedy_batch"}},
+        "loss": {"loss_name": "default", "warprnnt_numba_kwargs": {"fastemit_lambda": 0.0}},
+        "optim": {"name": "adamw"},
+    }
+    return EncDecHybridRNNTCTCBPEModel(OmegaConf.create(config)).eval()
+
+
+def test_hybrid_model(hybrid, clips, tmp_path):
+    set_entities(hybrid, ["tesla", "new york"], weight=3)
+    assert hybrid.cur_decoder == "ctc"
+    plain = transcribe(hybrid, clips[:2])
+    assert len(plain) == 2 and all(hasattr(h, "entity_spans") for h in plain)
+    set_entities(hybrid)
+    items = [clips[0], {**clips[1], "entities": ["tesla"]}]
+    mixed = transcribe_manifest(hybrid, items, tmp_path / "m.jsonl")
+    assert [hasattr(h, "entity_spans") for h in mixed] == [False, True]
+
+
+def test_a_model_without_ctc():
+    with pytest.raises(TypeError, match="SimpleNamespace has no CTC decoder"):
+        set_entities(SimpleNamespace(decoding=SimpleNamespace()), ["tesla"])
+
+
+def test_vocabularies():
+    def tokenized(tokens, kind):
+        tokenizer = SimpleNamespace(ids_to_tokens=lambda ids: [tokens[i] for i in ids])
+        return SimpleNamespace(tokenizer=tokenizer, tokenizer_type=kind, blank_id=len(tokens))
+
+    bpe = strategy.vocabulary_of(tokenized(["<unk>", "▁new", "york", "▁", "⁇"], "bpe"))
+    assert bpe.pieces == ("", "▁new", "york", "▁", "") and bpe.blank == 5 and not bpe.delimited
+    wpe = strategy.vocabulary_of(tokenized(["[PAD]", "new", "##york"], "wpe"))
+    assert wpe.pieces == ("", "▁new", "york")
+    assert wpe.text([1, 2, 1]) == "newyork new"
+    characters = strategy.vocabulary_of(SimpleNamespace(vocabulary=[" ", "a", "b"], blank_id=3))
+    assert characters.pieces == ("▁", "a", "b") and characters.delimited
+
+
+# Errors
+
+
+def test_config_errors(model, tmp_path):
+    with pytest.raises(ValueError, match=r"biased_beam\.wieght: unknown option; did you mean 'weight'\?"):
+        set_entities(model, ["tesla"], wieght=2)
+    with pytest.raises(ValueError, match=r"biased_beam\.wieght"):
+        use(model, "biased_beam", biased_beam__wieght=2)
+    with pytest.raises(ValueError, match=r"biased_beam\.beam_size: 'big' does not fit"):
+        set_entities(model, ["tesla"], beam_size="big")
+    with pytest.raises(ValueError, match="beam_size is 0"):
+        set_entities(model, ["tesla"], beam_size=0)
+    with pytest.raises(ValueError, match="method is 'magic'; choose one of arcs, adaptive"):
+        set_entities(model, ["tesla"], method="magic")
+
+
+def test_list_errors(model, tmp_path):
+    broken = tmp_path / "names.jsonl"
+    broken.write_text('"tesla"\n{"text": "edison", "wieght": 2}\n')
+    with pytest.raises(EntityListError, match=r"names\.jsonl:2: .*weight"):
+        set_entities(model, str(broken))
+    with pytest.raises(EntityListError, match=r"missing\.txt: cannot be read"):
+        set_entities(model, str(tmp_path / "missing.txt"))
+    with pytest.raises(EntityListError, match=r"entities:1: "):
+        set_entities(model, [{"weight": 1}])
+
+
+def test_config_from_all_kinds_of_nodes():
+    assert biased_beam_config(None) == BiasedBeamConfig()
+    assert biased_beam_config({"weight": 2}).weight == 2.0
+    assert biased_beam_config(OmegaConf.create({"entities": ["a", {"text": "b"}]})).entities == ["a", {"text": "b"}]
+
+
+# Registration
+
+
+def test_registration_happens_once():
+    from nemo.collections.asr.models import ctc_models
+    from nemo.collections.asr.parts.submodules import ctc_decoding
+
+    before = ctc_decoding.AbstractCTCDecoding.__init__, ctc_models.EncDecCTCModel._transcribe_forward
+    strategy.apply(ctc_decoding)
+    manifest_entities.apply(ctc_models)
+    hook.install()
+    hook.install()
+    assert before == (ctc_decoding.AbstractCTCDecoding.__init__, ctc_models.EncDecCTCModel._transcribe_forward)
+    assert sum(type(finder).__name__ == "_Finder" for finder in sys.meta_path) == 1
+
+
+def test_another_nemo_is_refused():
+    class AbstractCTCDecoding:
+        def __init__(self, decoding_cfg, blank_id, something_new):
+            pass
+
+    module = ModuleType("nemo.collections.asr.parts.submodules.ctc_decoding")
+    module.AbstractCTCDecoding = AbstractCTCDecoding
+    with pytest.raises(RuntimeError, match=r"does not know this NeMo: .*install nemo_toolkit 3\.0"):
+        strategy.apply(module)
+
+    module = ModuleType("nemo.collections.asr.parts.mixins.transcription")
+    module.TranscriptionMixin = type("TranscriptionMixin", (), {})
+    with pytest.raises(RuntimeError, match=r"TranscriptionMixin\._transcribe_input_processing is gone"):
+        manifest_entities.apply(module)

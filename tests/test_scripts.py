@@ -1,0 +1,173 @@
+"""Programs in processes of their own: NeMo's kind of script, and those of this repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "scripts" / "demo"
+CLIPS = 3
+BIASED = "ctc_decoding.strategy=biased_beam"
+ENTITY_FILE = f"ctc_decoding.biased_beam.entity_file={DEMO / 'entities.txt'}"
+
+
+def run(*arguments, fails=False, **environment):
+    """Runs Python with the arguments; returns what it printed."""
+    env = {key: value for key, value in os.environ.items() if key != "NEMO_BIAS"}
+    env |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} | environment
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
+    )
+    shown = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, shown[-4000:]
+    return done.stdout if not fails else shown
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def program(output, manifest, *overrides, **how):
+    """Runs the program that is shaped like NeMo's scripts; returns its texts."""
+    shown = run(
+        *(ROOT / "tests" / "nemo_program.py", f"model_path={DEMO / 'demo.nemo'}", f"dataset_manifest={manifest}"),
+        *(f"output_filename={output}", *overrides),
+        **how,
+    )
+    return shown if how.get("fails") else json.loads(output.read_text())
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    """Some of the bundled clips, with absolute paths."""
+    path = tmp_path_factory.mktemp("clips") / "clips.jsonl"
+    items = read_lines(DEMO / "manifest.jsonl")[:CLIPS]
+    for item in items:
+        item["audio_filepath"] = str(DEMO / item["audio_filepath"])
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(manifest):
+    """Texts from the Python API, without and with the bundled list at an exaggerated weight."""
+    import torch
+    from nemo.collections.asr.models import ASRModel
+
+    from nemo_bias import set_entities
+
+    model = ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu").eval()
+    audio = [item["audio_filepath"] for item in read_lines(manifest)]
+    torch.set_num_threads(1)  # as in the programs
+    texts = {"greedy": [h.text for h in model.transcribe(audio, batch_size=1, verbose=False)]}
+    set_entities(model, str(DEMO / "entities.txt"), weight=4)
+    texts["biased"] = [h.text for h in model.transcribe(audio, batch_size=1, verbose=False)]
+    assert texts["greedy"] != texts["biased"]
+    return texts
+
+
+def test_command_line_in_every_way_of_decoding(manifest, expected, tmp_path):
+    texts = program(
+        *(tmp_path / "out.json", manifest, BIASED, ENTITY_FILE),
+        *("ctc_decoding.biased_beam.weight=4", "ctc_decoding.biased_beam.threads=1", "predict=true"),
+    )
+    assert texts == {way: expected["biased"] for way in ("transcribe", "predict", "predict_lhotse")}
+
+
+def test_yaml_config_and_off_switch(manifest, expected, tmp_path):
+    (tmp_path / "ours.yaml").write_text(
+        f"ctc_decoding:\n  strategy: biased_beam\n  biased_beam:\n    entity_file: {DEMO / 'entities.txt'}\n    weight: 4\n"
+    )
+    config = ("--config-path", tmp_path, "--config-name", "ours")
+    run_with = (tmp_path / "out.json", manifest)
+    assert program(*run_with, *config)["transcribe"] == expected["biased"]
+    assert program(*run_with, *config, NEMO_BIAS="off")["transcribe"] == expected["greedy"]
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [("ctc_decoding.biased_beam.wieght=2", "wieght"), ("ctc_decoding.biased_beam.beam_size=big", "beam_size")],
+)
+def test_wrong_options_are_named(override, key, manifest, tmp_path):
+    shown = program(tmp_path / "out.json", manifest, BIASED, override, fails=True)
+    assert key in shown
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_importing_nemo_does_not_import_the_decoder():
+    shown = run("-c", "import nemo.core, sys; print(*sorted(n for n in sys.modules if n.startswith('nemo_bias')))")
+    modules = shown.split()
+    assert "nemo_bias.integration.hook" in modules  # the installed plugin is there
+    assert set(modules) == {"nemo_bias", "nemo_bias.integration", "nemo_bias.integration.hook"}
+
+
+def test_transcribe_then_evaluate(expected, tmp_path):
+    clips = read_lines(DEMO / "manifest.jsonl")
+    clips = [clips[2], *clips[:2]]
+    for clip in clips:
+        clip["audio_filepath"] = os.path.relpath(DEMO / clip["audio_filepath"], tmp_path)
+    clips[0]["entities"] = [{"text": "zyxwvut", "weight": 0}]
+    source, output = tmp_path / "clips.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps(clip) + "\n" for clip in clips))
+    shown = run(
+        *(ROOT / "scripts" / "transcribe.py", f"model_path={DEMO / 'demo.nemo'}", f"dataset_manifest={source}"),
+        *(f"output_filename={output}", "batch_size=1", "timestamps=true", BIASED, ENTITY_FILE),
+        "ctc_decoding.biased_beam.weight=4",
+    )
+    assert f"{output}: {CLIPS} utterances" in shown
+    results = read_lines(output)
+    assert [r["pred_text"] for r in results] == [expected["biased"][i] for i in (2, 0, 1)]
+    for clip, result in zip(clips, results, strict=True):
+        assert {k: result[k] for k in clip} == clip
+        assert " ".join(word["word"] for word in result["timestamps_word"]) == result["pred_text"]
+        for span in result["entity_spans"]:
+            assert 0 <= span["start"] < span["end"] <= clip["duration"] + 0.1
+            assert f" {span['phrase']} " in f" {result['pred_text']} "
+    assert any(result["entity_spans"] for result in results)
+
+    table = run(
+        ROOT / "scripts" / "evaluate.py", output, "--entity-file", DEMO / "entities.txt", "--json", tmp_path / "s.json"
+    )
+    assert str(output) in table
+    assert json.loads((tmp_path / "s.json").read_text())[str(output)]
+
+
+def test_transcribe_says_what_is_missing(tmp_path):
+    script = ROOT / "scripts" / "transcribe.py"
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio_filepath": "a.wav", "duration": 1.0}) + "\n")
+    shown = run(script, f"model_path={tmp_path / 'no.nemo'}", f"dataset_manifest={tmp_path / 'm.jsonl'}", fails=True)
+    assert shown.splitlines()[-1] == f"transcribe.py: no model {tmp_path / 'no.nemo'}"
+    shown = run(script, "model_path=no.nemo", f"dataset_manifest={tmp_path / 'no.jsonl'}", fails=True)
+    last = shown.splitlines()[-1]
+    assert last.startswith("transcribe.py: ") and "no.jsonl" in last
+
+
+def test_check_entities(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("Tesla\nJürgen\ntesla\n北京\n")
+    shown = run(ROOT / "scripts" / "check_entities.py", path, "--model", DEMO / "demo.nemo", fails=True).splitlines()
+    assert f'{path}:2: "Jürgen" is matched as "jurgen" (case, accents)' in shown
+    assert any(line.startswith(f'{path}:3: "tesla" is merged with "Tesla"') for line in shown)
+    assert any(line.startswith(f'{path}:4: "北京" cannot be written') for line in shown)
+    assert shown[-1] == f"{path}: 4 entities, 2 phrases to look for, 1 not writable"
+
+
+def test_check_entities_with_a_broken_list(tmp_path):
+    path = tmp_path / "names.jsonl"
+    path.write_text('"tesla"\n{"text": "edison", "wieght": 2}\n')
+    shown = run(ROOT / "scripts" / "check_entities.py", path, "--model", DEMO / "demo.nemo", fails=True)
+    assert shown.startswith(f"check_entities.py: {path}:2: ") and "weight" in shown
+
+
+def test_quickstart(tmp_path):
+    run(ROOT / "scripts" / "quickstart.py", "--json", tmp_path / "q.json")
+    result = json.loads((tmp_path / "q.json").read_text())
+    assert len(result["clips"]) == len(read_lines(DEMO / "manifest.jsonl"))
+    assert any(clip["before"] != clip["after"] for clip in result["clips"])
+    assert set(result["scores"]) == {"before", "after"}
