@@ -80,7 +80,6 @@ SLACK_PER_CHARACTER = np.float32(1.3)
 RANK_PER_CHARACTER = np.float32(1.5)
 MAX_ACTIVE = 60
 CAPACITY = 1024  # paths that may be open before the best are chosen
-FEW_EDGES = 32  # nodes with no more edges are searched one by one
 # Shorter lists are weighed as if they had this many entities; none was measured.
 SHORT_LIST = 100
 # Alternative times kept for one entity at one place.
@@ -191,6 +190,9 @@ def _find_arcs(  # type: ignore[no-untyped-def]
     for t in range(frames):
         top = best[t]
         total[t + 1] = total[t] + top
+        if near.counts[t] == 0:
+            active = _rest(now, active, log_probs[t, blank] - top, automaton)
+            continue
         tokens = near.tokens[t, : near.counts[t]]
         for v in tokens:
             gap[v] = log_probs[t, v] - top
@@ -236,6 +238,22 @@ def _find_arcs(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _rest(now, active, blank_gap, automaton):  # type: ignore[no-untyped-def]
+    """Lets every path read a blank, in a frame that has nothing else; returns how many are left."""
+    left = 0
+    for i in range(active):
+        edge, score, trace = now.edge[i], now.in_blank[i], now.trace_blank[i]
+        if now.in_token[i] >= score:
+            score, trace = now.in_token[i], now.trace[i]
+        score += blank_gap
+        if score > -(SLACK + SLACK_PER_CHARACTER * automaton.nodes[automaton.edges[edge, TARGET], DEPTH]):
+            now.edge[left], now.in_token[left], now.in_blank[left] = edge, NEVER, score
+            now.trace[left], now.trace_blank[left] = trace, trace
+            left += 1
+    return left
+
+
+@numba.njit(cache=True, nogil=True)
 def _advance(now, active, following, gap, tokens, blank_gap, automaton):  # type: ignore[no-untyped-def]
     """Lets every path, and a new one at the root, read a token or a blank; returns how many records there are then."""
     nodes, edges, piece_length = automaton.nodes, automaton.edges, automaton.piece_length
@@ -260,10 +278,8 @@ def _advance(now, active, following, gap, tokens, blank_gap, automaton):  # type
                     if repeated >= following.in_token[r]:
                         following.in_token[r], following.trace[r], following.entered[r] = repeated, now.trace[i], False
                     following.in_blank[r], following.trace_blank[r] = rested, either_trace
-        if len(tokens) == 0:
-            continue
         begin, end = nodes[node, FIRST_EDGE], nodes[node + 1, FIRST_EDGE]
-        one_by_one = end - begin <= FEW_EDGES  # else look for each near token among the sorted edges
+        one_by_one = end - begin <= len(tokens)  # else look for each near token among the sorted edges
         for k in range(end - begin if one_by_one else len(tokens)):
             reads = edges[begin + k, TOKEN] if one_by_one else tokens[k]
             score = (after_blank if reads == token else either) + gap[reads]
