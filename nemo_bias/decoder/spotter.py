@@ -74,7 +74,7 @@ class EntityArcs(NamedTuple):
 
 
 # A path is dropped when it lies more than SLACK + SLACK_PER_CHARACTER * characters below the best tokens of its frames, or
-# is not among the MAX_ACTIVE best of a frame. Wider limits found no more entities on the development data.
+# is not among the MAX_ACTIVE best of a frame. Wider limits did not raise F1 on the development data.
 SLACK = np.float32(1.0)
 SLACK_PER_CHARACTER = np.float32(1.3)
 RANK_PER_CHARACTER = np.float32(1.5)
@@ -158,7 +158,7 @@ def _new_paths(capacity):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _record(paths, count, edge):  # type: ignore[no-untyped-def]
-    """The record of an edge and the number of records; it is new if that has grown. Of too many, the last is reused."""
+    """The record of an edge, made if there is none, and the number of records; -1 for the record if all are in use."""
     mask = len(paths.table) - 1
     k = (edge * 40503) & mask
     while paths.table[k] >= 0 and paths.edge[paths.table[k]] != edge:
