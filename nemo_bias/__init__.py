@@ -5,28 +5,42 @@ Importing this package, or just having it installed, adds the decoding strategy 
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from nemo_bias.integration.hook import install
 
 if TYPE_CHECKING:
     from nemo_bias.entities import Entity, EntityList, EntityListError, read_entities
+    from nemo_bias.integration.adapter_config import BiasingAdapterConfig
+    from nemo_bias.integration.adapter_file import load_adapter
     from nemo_bias.integration.api import set_entities
+    from nemo_bias.integration.biasing_adapter import BiasingAdapter
 
-__all__ = ["Entity", "EntityList", "EntityListError", "read_entities", "set_entities"]
+__all__ = [
+    "BiasingAdapter",
+    "BiasingAdapterConfig",
+    "Entity",
+    "EntityList",
+    "EntityListError",
+    "load_adapter",
+    "read_entities",
+    "set_entities",
+]
 __version__ = "0.1.0"
 
 install()
 
+_HOMES = {
+    "BiasingAdapter": "integration.biasing_adapter",
+    "BiasingAdapterConfig": "integration.adapter_config",
+    "load_adapter": "integration.adapter_file",
+    "set_entities": "integration.api",
+}
+
 
 def __getattr__(name: str) -> Any:
     """Imports the public names when they are first used, since this module is imported with NeMo."""
-    if name == "set_entities":
-        from nemo_bias.integration.api import set_entities
-
-        return set_entities
     if name in __all__:
-        from nemo_bias import entities
-
-        return getattr(entities, name)
+        return getattr(importlib.import_module(f"nemo_bias.{_HOMES.get(name, 'entities')}"), name)
     raise AttributeError(f"module 'nemo_bias' has no attribute {name!r}")

@@ -3,9 +3,9 @@
     python scripts/export_demo.py TRAINED.nemo scripts/demo/demo.nemo
 
 The encoder's and decoder's weights are rounded to half precision, which halves the file; NeMo computes with them in single
-precision again after `restore_from`. Empty `train_ds` and `validation_ds` sections are added where there are none, since
-NeMo's `transcribe` and `transcribe_speech_parallel.py` read them. Nothing else changes: the file is a stock NeMo checkpoint
-that knows nothing of nemo_bias.
+precision again after `restore_from`. The sections `train_ds` and `validation_ds` are filled in where they are missing, since
+NeMo's `transcribe`, `transcribe_speech_parallel.py` and `train_asr_adapter.py` (which drops every key that is not there)
+read them. Nothing else changes: the file is a stock NeMo checkpoint that knows nothing of nemo_bias.
 """
 
 from __future__ import annotations
@@ -13,6 +13,20 @@ from __future__ import annotations
 import argparse
 
 from omegaconf import open_dict
+
+DATASET = {
+    "manifest_filepath": None,
+    "batch_size": 16,
+    "shuffle": True,
+    "num_workers": 0,
+    "pin_memory": False,
+    "max_duration": 20.0,
+    "min_duration": 0.1,
+    "trim_silence": False,
+    "use_start_end_token": False,
+    "is_tarred": False,
+    "tarred_audio_filepaths": None,
+}
 
 
 def main() -> None:
@@ -27,8 +41,9 @@ def main() -> None:
     model = ASRModel.restore_from(args.trained, map_location="cpu")
     with open_dict(model.cfg):
         for section in ("train_ds", "validation_ds"):
-            if model.cfg.get(section) is None:
-                model.cfg[section] = {"sample_rate": model.cfg.sample_rate, "use_start_end_token": False}
+            given = model.cfg.get(section) or {}
+            model.cfg[section] = {"sample_rate": model.cfg.sample_rate, **DATASET, "shuffle": section == "train_ds", **given}
+        model.cfg.tokenizer.dir = None  # the file holds the tokenizer
     model.encoder.half()
     model.decoder.half()
     model.save_to(args.demo)

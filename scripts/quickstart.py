@@ -28,7 +28,7 @@ def main() -> None:
     from nemo_bias.evaluation import read_manifest, score
 
     model = quiet_restore(args.model)
-    clips = read_manifest(DEMO / "manifest.jsonl")
+    clips = read_manifest(DEMO / "clips.jsonl")
     audio = [str(DEMO / clip["audio_filepath"]) for clip in clips]
     references = [clip["text"] for clip in clips]
     entities = read_entities(DEMO / "entities.txt")

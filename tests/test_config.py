@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from nemo_bias.integration.adapter_config import BiasingAdapterConfig
 from nemo_bias.integration.config import BiasedBeamConfig, biased_beam_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,6 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_config_file_holds_every_option_at_its_default():
     written = OmegaConf.load(ROOT / "configs" / "biased_beam.yaml").biased_beam
     assert OmegaConf.to_container(written) == dataclasses.asdict(BiasedBeamConfig())
+
+
+def test_adapter_config_file_holds_every_option_at_its_default():
+    written = OmegaConf.to_container(OmegaConf.load(ROOT / "configs" / "biasing_adapter.yaml").biasing)
+    defaults = dataclasses.asdict(BiasingAdapterConfig())
+    assert written == {key: defaults[key] for key in ("_target_", "contextual", "training")}
 
 
 def test_readme_lists_every_option():

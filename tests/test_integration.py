@@ -43,7 +43,7 @@ def model():
 @pytest.fixture(scope="module")
 def clips():
     """The bundled clips, with absolute paths."""
-    items = [json.loads(line) for line in (DEMO / "manifest.jsonl").read_text().splitlines()]
+    items = [json.loads(line) for line in (DEMO / "clips.jsonl").read_text().splitlines()]
     return [{**item, "audio_filepath": str(DEMO / item["audio_filepath"])} for item in items]
 
 

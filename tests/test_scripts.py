@@ -47,7 +47,7 @@ def program(output, manifest, *overrides, **how):
 def manifest(tmp_path_factory):
     """Some of the bundled clips, with absolute paths."""
     path = tmp_path_factory.mktemp("clips") / "clips.jsonl"
-    items = read_lines(DEMO / "manifest.jsonl")[:CLIPS]
+    items = read_lines(DEMO / "clips.jsonl")[:CLIPS]
     for item in items:
         item["audio_filepath"] = str(DEMO / item["audio_filepath"])
     path.write_text("".join(json.dumps(item) + "\n" for item in items))
@@ -108,7 +108,7 @@ def test_importing_nemo_does_not_import_the_decoder():
 
 
 def test_transcribe_then_evaluate(expected, tmp_path):
-    clips = read_lines(DEMO / "manifest.jsonl")
+    clips = read_lines(DEMO / "clips.jsonl")
     clips = [clips[2], *clips[:2]]
     for clip in clips:
         clip["audio_filepath"] = os.path.relpath(DEMO / clip["audio_filepath"], tmp_path)
@@ -168,6 +168,6 @@ def test_check_entities_with_a_broken_list(tmp_path):
 def test_quickstart(tmp_path):
     run(ROOT / "scripts" / "quickstart.py", "--json", tmp_path / "q.json")
     result = json.loads((tmp_path / "q.json").read_text())
-    assert len(result["clips"]) == len(read_lines(DEMO / "manifest.jsonl"))
+    assert len(result["clips"]) == len(read_lines(DEMO / "clips.jsonl"))
     assert any(clip["before"] != clip["after"] for clip in result["clips"])
     assert set(result["scores"]) == {"before", "after"}

@@ -14,6 +14,9 @@ from types import ModuleType
 
 # NeMo module -> our module, whose `apply(module)` extends it.
 EXTENSIONS = {
+    "nemo.core.classes.common": "nemo_bias.integration.encoder",
+    "nemo.collections.asr.modules.conformer_encoder": "nemo_bias.integration.encoder",
+    "nemo.collections.asr.parts.mixins.asr_adapter_mixins": "nemo_bias.integration.encoder",
     "nemo.collections.asr.parts.submodules.ctc_decoding": "nemo_bias.integration.strategy",
     "nemo.collections.asr.parts.mixins.transcription": "nemo_bias.integration.manifest_entities",
     "nemo.collections.asr.models.ctc_models": "nemo_bias.integration.manifest_entities",

@@ -1,18 +1,19 @@
-"""Carries the entities of each utterance from a manifest to the decoder.
+"""Carries the entities of each utterance from a manifest to the adapter and the decoder.
 
 NeMo's Lhotse dataset keeps unknown manifest fields on its cuts and can return the cuts with a batch. We ask it to, and hand
-the entities to the decoder just before the model decodes the batch.
+the entities over just before the model encodes and decodes the batch.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 from nemo_bias.integration.config import switched_off
+from nemo_bias.integration.encoder import wrap_method
+from nemo_bias.integration.encoder_biasing import entities_offered, load_configured_adapter
 from nemo_bias.integration.strategy import BiasedBeamInfer
 
 
@@ -24,7 +25,7 @@ def apply(module: ModuleType) -> None:
     """
     class_name, wrappers = METHODS[module.__name__.rpartition(".")[2]]
     for method, wrapper in wrappers.items():
-        _wrap(getattr(module, class_name), method, wrapper)
+        wrap_method(getattr(module, class_name), method, wrapper)
 
 
 def biased_decoders(model: Any) -> list[BiasedBeamInfer]:
@@ -33,16 +34,6 @@ def biased_decoders(model: Any) -> list[BiasedBeamInfer]:
     owners += [getattr(getattr(model, name, None), "decoding", None) for name in ("wer", "ctc_wer")]
     decoders = {id(d): d for d in (getattr(owner, "decoding", None) for owner in owners) if isinstance(d, BiasedBeamInfer)}
     return [d for d in decoders.values() if not switched_off()]
-
-
-def _wrap(owner: type, name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    original = vars(owner).get(name)
-    if original is None:
-        raise RuntimeError(f"nemo_bias does not know this NeMo: {owner.__name__}.{name} is gone; install nemo_toolkit 3.0")
-    if not hasattr(original, "nemo_bias"):
-        wrapped = functools.wraps(original)(wrapper(original))
-        wrapped.nemo_bias = True  # type: ignore[attr-defined]
-        setattr(owner, name, wrapped)
 
 
 def _with_cuts(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,15 +54,28 @@ def _with_cuts(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_entities(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`_transcribe_forward` and `predict_step`: the entities of the batch wait in the decoder."""
+    """`_transcribe_forward` and `predict_step`: the entities of the batch go to the adapter, and wait in the decoder."""
 
     def wrapped(self: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
         cuts = batch[4] if isinstance(batch, Sequence) and len(batch) > 4 else None
         decodes = getattr(self, "cur_decoder", "ctc") == "ctc"  # a hybrid model may be switched to its transducer
-        for decoder in biased_decoders(self) if decodes else ():
+        decoders = biased_decoders(self) if decodes else []
+        for decoder in decoders:
             if cuts is not None and hasattr(cuts, "map") and decoder.config.entity_field:
                 decoder.utterance_entities = [_entities_of(cut, decoder.config.entity_field) for cut in cuts]
-        return original(self, batch, *args, **kwargs)
+        load_configured_adapter(self, decoders)
+        with entities_offered(self, decoders):
+            return original(self, batch, *args, **kwargs)
+
+    return wrapped
+
+
+def _with_adapter(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`_transcribe_on_begin`: the adapter is loaded before NeMo freezes the encoder and remembers its parameters."""
+
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        load_configured_adapter(self, biased_decoders(self))
+        return original(self, *args, **kwargs)
 
     return wrapped
 
@@ -116,7 +120,10 @@ def _with_field_check(original: Callable[..., Any]) -> Callable[..., Any]:
 
 # What is extended: module -> class, methods that it defines itself.
 METHODS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
-    "transcription": ("TranscriptionMixin", {"_transcribe_input_processing": _with_cuts}),
+    "transcription": (
+        "TranscriptionMixin",
+        {"_transcribe_on_begin": _with_adapter, "_transcribe_input_processing": _with_cuts},
+    ),
     "ctc_models": (
         "EncDecCTCModel",
         {

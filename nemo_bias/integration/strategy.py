@@ -25,6 +25,7 @@ from nemo_bias.integration.config import STRATEGY, BiasedBeamConfig, biased_beam
 from nemo_bias.normalization import NormalizedList, normalize_entities
 
 STOCK_STRATEGY = "greedy_batch"  # what runs for utterances without entities
+GREEDY = "greedy"  # the method that leaves decoding to the stock strategy
 SHOWN_NOTES = 20  # notes on an entity list that are logged one by one
 
 
@@ -86,7 +87,7 @@ class BiasedBeamInfer:
         self._global: CompiledList | None = None
         self._lists: dict[str, CompiledList | None] = {}
         self._search_config = BeamSearchConfig(  # here, so that a wrong value fails now
-            method=config.method,
+            method=BeamSearchConfig.method if config.method == GREEDY else config.method,
             beam_size=config.beam_size,
             token_margin=config.token_margin,
             most_tokens=config.most_tokens,
@@ -146,19 +147,23 @@ class BiasedBeamInfer:
             logging.warning(f"nemo_bias: and {len(notes) - SHOWN_NOTES} more notes; scripts/check_entities.py prints all")
         return compiled if len(compiled) else None
 
-    def _list_of(self, search: BiasedBeamSearch, entities: Any) -> CompiledList | None:
-        """The global list joined with an utterance's own."""
+    def own_list(self, entities: Any) -> CompiledList | None:
+        """Compiles an utterance's own entities; None if there are none."""
         if not entities:
-            return self._global
+            return None
+        search, _ = self.prepare()
         key = repr(entities)
         if key not in self._lists:
             if len(self._lists) >= 1000:
                 self._lists.clear()
-            own = self._compile(
+            self._lists[key] = self._compile(
                 search, [parse_entities(entities, f"manifest field {self.config.entity_field}")], report=False
             )
-            self._lists[key] = own
-        own = self._lists[key]
+        return self._lists[key]
+
+    def _list_of(self, entities: Any) -> CompiledList | None:
+        """The global list joined with an utterance's own."""
+        own = self.own_list(entities)
         if own is None or self._global is None:
             return own or self._global
         return self._global.joined(own)
@@ -166,11 +171,11 @@ class BiasedBeamInfer:
     def __call__(self, decoder_output: torch.Tensor, decoder_lengths: torch.Tensor | None = None) -> tuple[list[Any]]:
         """Decodes log-probs [B, T, V] (or labels [B, T], which are left to NeMo) of the given lengths [B]."""
         own, self.utterance_entities = self.utterance_entities, None
-        if decoder_output.ndim != 3 or switched_off():
+        if decoder_output.ndim != 3 or switched_off() or self.config.method == GREEDY:
             return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)  # type: ignore[no-any-return]
         search, _ = self.prepare()
         own = own or [None] * len(decoder_output)
-        lists = [self._list_of(search, entities) for entities in own]
+        lists = [self._list_of(entities) for entities in own]
         with_list = [b for b, entities in enumerate(lists) if entities is not None]
         hypotheses: list[Any] = [None] * len(lists)
         if len(with_list) < len(lists):

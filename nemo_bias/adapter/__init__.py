@@ -1,0 +1,1 @@
+"""Encoder biasing: the contextual adapter, the entity lists it is trained with, and its losses."""

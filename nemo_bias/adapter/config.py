@@ -1,0 +1,44 @@
+"""Sizes of the contextual adapter, and how it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemo_bias.options import option
+
+
+@dataclass
+class ContextualAdapterConfig:
+    """Sizes of a `ContextualAdapter`; the defaults suit recognisers of some ten million parameters."""
+
+    layers: list[int] = option(
+        [], "encoder layers whose outputs make the query, counted from 1; empty: five, evenly over the upper two thirds"
+    )
+    embedding_width: int = option(192, "width of the subword embeddings of the entity encoder")
+    recurrent_width: int = option(128, "width of the entity encoder's LSTM, in each direction")
+    entity_width: int = option(128, "width of the keys with which an entity is chosen among all")
+    heads: int = option(1, "attention heads over the subwords of the chosen entities")
+    head_width: int = option(96, "width of each of them")
+    context_layers: int = option(2, "convolutions over time that a query goes through")
+    context_frames: int = option(15, "encoder frames that each of them sees, centred; odd")
+    longest_gap: int = option(8, "encoder frames from one subword of an entity to the next, at most")
+    most_entities: int = option(100, "entities of a list that are attended to subword by subword in one utterance")
+    no_bias: bool = option(True, "whether attention can go to no entity; false only for comparison")
+
+
+@dataclass
+class AdapterTrainingConfig:
+    """How the entity lists of training batches are drawn, and the weights of the losses."""
+
+    guide_weight: float = option(1.0, "weight of the guided-attention losses beside CTC; 0: CTC alone")
+    spoken_share: float = option(0.3, "share of those losses that frames with a spoken entity make up")
+    attended_entities: int = option(32, "entities that get the full attention in training, where each costs more")
+    most_spoken: int = option(3, "entities drawn from one transcript, at most")
+    fewest_entities: int = option(30, "entities of a batch's list, at least")
+    most_entities: int = option(400, "entities of a batch's list, at most; the size is drawn anew for each batch")
+    drop_rate: float = option(0.2, "chance that a spoken entity is kept from the list of its utterance")
+    empty_rate: float = option(0.15, "chance that all of them are, so that the adapter learns to do nothing")
+    common_words: int = option(
+        300, "the most common words of the corpus; an entity drawn from a transcript holds another one"
+    )
+    seed: int = option(0, "of the drawing")

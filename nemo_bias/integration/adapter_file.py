@@ -1,0 +1,90 @@
+"""Loads the small file that NeMo's `save_adapters` and `train_asr_adapter.py` write, without running code from it.
+
+NeMo's own `load_adapters` unpickles whatever is in the file, which PyTorch refuses by default.
+"""
+
+from __future__ import annotations
+
+import collections
+import typing
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, ListConfig
+from omegaconf.base import ContainerMetadata, Metadata
+from omegaconf.nodes import AnyNode
+
+from nemo_bias.integration.adapter_config import recogniser_of
+from nemo_bias.integration.biasing_adapter import BiasingAdapter
+from nemo_bias.integration.encoder import check_recogniser, is_ours
+
+# What an OmegaConf config is made of; with tensors, all that such a file may hold.
+HARMLESS: list[Any] = [
+    DictConfig,
+    ListConfig,
+    AnyNode,
+    ContainerMetadata,
+    Metadata,
+    typing.Any,
+    collections.defaultdict,
+    dict,
+    list,
+    int,
+]
+
+
+class AdapterFileError(ValueError):
+    """An adapter file is broken, or does not fit the model."""
+
+
+def load_adapter(model: Any, path: str | Path, name: str | None = None) -> BiasingAdapter:
+    """Adds a saved biasing adapter to a stock NeMo model and enables it.
+
+    Args:
+        model: a restored NeMo CTC or hybrid model with a Conformer encoder.
+        path: file that `save_adapters` or `train_asr_adapter.py` (as `adapters.pt`) wrote.
+        name: which of its adapters, if there are several.
+
+    Returns:
+        The adapter, in the mode (training or evaluation) and on the device of the model.
+
+    Raises:
+        AdapterFileError: the file is broken, has no such adapter, was made for another recogniser, or the model has an
+            adapter of that name already.
+    """
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        configs = content["__cfg__"]
+        found = {
+            key.rpartition(":")[2]: states
+            for key, states in content.items()
+            if key != "__cfg__" and isinstance(states, list)
+        }
+    except FileNotFoundError as error:
+        raise AdapterFileError(f"{path}: there is no such file") from error
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise AdapterFileError(f"{path}: not an adapter file that NeMo saved ({reason})") from error
+    ours = [key for key in found if is_ours(configs.get(key) or {})]
+    if name is None and len(ours) != 1:
+        held = f"has the biasing adapters {', '.join(ours)}; say which" if ours else "has no biasing adapter"
+        raise AdapterFileError(f"{path} {held}")
+    name = name or ours[0]
+    if name not in ours:
+        raise AdapterFileError(f"{path} has no biasing adapter {name!r}; it has {', '.join(ours) or 'none'}")
+    if name in (model.cfg.get("adapters") or {}):
+        raise AdapterFileError(f"{path}: the model has an adapter named {name!r} already")
+    config = configs[name]
+    try:
+        check_recogniser(config.get("recogniser"), recogniser_of(model), f"{path}: adapter {name!r}")
+    except ValueError as error:
+        raise AdapterFileError(str(error)) from error
+    state = {key.removeprefix(f"{name}."): value for key, value in found[name][0].items() if key.startswith(f"{name}.")}
+    with torch.inference_mode(False):  # `transcribe` loads it within one, where parameters would never be trainable again
+        model.add_adapter(name, cfg=config)
+        adapter: BiasingAdapter = model.encoder.adapter_layer[name]
+        adapter.load_state_dict(state)
+        model.set_enabled_adapters(name, enabled=True)
+        return adapter.train(model.training).to(model.device)

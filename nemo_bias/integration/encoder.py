@@ -1,0 +1,192 @@
+"""Lets NeMo's Conformer encoders and adapter models hold a biasing adapter.
+
+NeMo puts a copy of an adapter into every layer of a Conformer. Ours is attached to the encoder itself, beside any that the
+layers have. `model.add_adapter` fills in what the adapter must know of the recogniser.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import asdict
+from types import ModuleType
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nemo_bias.integration.adapter_config import ADAPTER_TARGET, RecogniserConfig, recogniser_of
+from nemo_bias.options import typed_config
+
+OUR_PREFIX = "nemo_bias."
+
+
+def apply(module: ModuleType) -> None:
+    """Extends one of NeMo's modules in ``EXTENDED``.
+
+    Raises:
+        RuntimeError: the module is not the one that this package knows.
+    """
+    EXTENDED[module.__name__.rpartition(".")[2]](module)
+
+
+def _allow_targets(common: ModuleType) -> None:
+    for name in ("ALLOWED_TARGET_PREFIXES", "ALLOWED_ADAPTER_STRATEGY_PREFIXES"):
+        prefixes = getattr(common, name, None)
+        if not isinstance(prefixes, list):
+            raise RuntimeError(f"nemo_bias does not know this NeMo: {name} is gone; install nemo_toolkit 3.0")
+        if OUR_PREFIX not in prefixes:
+            prefixes.append(OUR_PREFIX)
+
+
+def _extend_encoder(conformer: ModuleType) -> None:
+    for name, wrapper in {
+        "add_adapter": _add_to_encoder,
+        "is_adapter_available": _is_available,
+        "set_enabled_adapters": _set_enabled,
+        "get_enabled_adapters": _get_enabled,
+        "get_accepted_adapter_types": _accepted_types,
+    }.items():
+        wrap_method(conformer.ConformerEncoderAdapter, name, wrapper)
+
+
+def _extend_model(mixins: ModuleType) -> None:
+    wrap_method(mixins.ASRAdapterModelMixin, "add_adapter", _add_to_model)
+
+
+EXTENDED: dict[str, Callable[[ModuleType], None]] = {
+    "common": _allow_targets,
+    "conformer_encoder": _extend_encoder,
+    "asr_adapter_mixins": _extend_model,
+}
+
+
+def wrap_method(owner: type, name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replaces a method that a class defines itself by what `wrapper` makes of it; once, however often it is called.
+
+    Raises:
+        RuntimeError: there is no such method.
+    """
+    original = vars(owner).get(name)
+    if original is None:
+        raise RuntimeError(f"nemo_bias does not know this NeMo: {owner.__name__}.{name} is gone; install nemo_toolkit 3.0")
+    if not hasattr(original, "nemo_bias"):
+        wrapped = functools.wraps(original)(wrapper(original))
+        wrapped.nemo_bias = True  # type: ignore[attr-defined]
+        setattr(owner, name, wrapped)
+
+
+def is_ours(cfg: Any) -> bool:
+    """Whether an adapter's config asks for a biasing adapter."""
+    return str(cfg.get("_target_", "")).startswith(OUR_PREFIX)
+
+
+def _add_to_model(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`ASRAdapterModelMixin.add_adapter`: completes and checks the config of ours."""
+
+    def wrapped(self: Any, name: str, cfg: Any) -> Any:
+        cfg = OmegaConf.structured(cfg) if not isinstance(cfg, DictConfig) else cfg
+        if is_ours(cfg):
+            check_recogniser(cfg.get("recogniser"), recogniser_of(self), f"adapter {name!r}")
+            _prepare_encoder(self)
+            cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+            cfg._target_ = ADAPTER_TARGET
+            cfg.recogniser = asdict(recogniser_of(self))
+        return original(self, name, cfg)
+
+    return wrapped
+
+
+def _prepare_encoder(model: Any) -> None:
+    """Gives the encoder the class that can hold adapters, in its config by the full path: `restore_from` knows no other.
+
+    Raises:
+        TypeError: the model has another kind of encoder.
+    """
+    from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder, ConformerEncoderAdapter
+
+    if not isinstance(getattr(model, "encoder", None), ConformerEncoder):
+        raise TypeError(f"a biasing adapter needs a Conformer encoder; {type(model).__name__} has none")
+    if not isinstance(model.encoder, ConformerEncoderAdapter):
+        model.replace_adapter_compatible_modules(update_config=False, verbose=False)
+    with open_dict(model.cfg):
+        model.cfg.encoder._target_ = f"{ConformerEncoderAdapter.__module__}.{ConformerEncoderAdapter.__qualname__}"
+
+
+def check_recogniser(made_for: Any, present: RecogniserConfig, adapter: str) -> None:
+    """Whether an adapter fits a recogniser; one that was made for none fits any.
+
+    Raises:
+        ValueError: it was made for another one; the message says in what they differ.
+    """
+    wanted = typed_config(RecogniserConfig, made_for, f"{adapter}: recogniser")
+    if wanted == RecogniserConfig():
+        return
+    for field, value in asdict(wanted).items():
+        if getattr(present, field) != value:
+            what = "other tokens" if field == "vocabulary" else f"{field} {value}"
+            here = "" if field == "vocabulary" else f", this one has {getattr(present, field)}"
+            raise ValueError(
+                f"{adapter} was made for a recogniser with {what}{here}; use the checkpoint that it was trained with, or "
+                "train one for this checkpoint"
+            )
+
+
+def _add_to_encoder(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`ConformerEncoderAdapter.add_adapter`: ours goes to the encoder, not to its layers."""
+
+    def wrapped(self: Any, name: str, cfg: Any) -> Any:
+        if not is_ours(cfg):
+            return original(self, name, cfg)
+        from nemo.core.classes.mixins import AdapterModuleMixin
+
+        if getattr(self, "reduction", None) or getattr(self, "reduction_position", None) is not None:
+            raise ValueError(
+                "a biasing adapter needs all encoder layers at one frame rate; this encoder reduces it on the way"
+            )
+        AdapterModuleMixin.add_adapter(self, name, cfg)
+        _, short = self.resolve_adapter_module_name_(name)
+        self.adapter_layer[short].attach(self, short)
+        return None
+
+    return wrapped
+
+
+def _own(encoder: Any) -> list[str]:
+    return list(encoder.adapter_layer) if hasattr(encoder, "adapter_layer") else []
+
+
+def _is_available(original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self: bool(_own(self)) or original(self)
+
+
+def _set_enabled(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`set_enabled_adapters`: NeMo asks every layer, and those without an adapter refuse."""
+
+    def wrapped(self: Any, name: str | None = None, enabled: bool = True) -> None:
+        short = None if name is None else self.resolve_adapter_module_name_(name)[1]
+        with open_dict(self.adapter_cfg):
+            for own in _own(self):
+                if short in (None, own):
+                    self.adapter_cfg[own]["enabled"] = enabled
+        in_layers = any(layer.is_adapter_available() for layer in self.layers)
+        if short not in _own(self) and (in_layers or not _own(self)):
+            original(self, name=name, enabled=enabled)
+
+    return wrapped
+
+
+def _get_enabled(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(self: Any) -> list[str]:
+        own = [name for name in _own(self) if self.adapter_cfg[name]["enabled"]]
+        return sorted({*own, *original(self)})
+
+    return wrapped
+
+
+def _accepted_types(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(self: Any) -> set[type]:
+        from nemo_bias.integration.biasing_adapter import BiasingAdapter
+
+        return {*original(self), BiasingAdapter}
+
+    return wrapped

@@ -1,0 +1,58 @@
+"""Typed configs: dataclasses whose fields have a default and a help text, read from YAML nodes with clear errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, TypeVar, cast, get_type_hints
+
+Config = TypeVar("Config")
+
+
+def option(default: Any, text: str) -> Any:
+    """A field with a default and a help text; a type as the default stands for a nested config."""
+    if isinstance(default, type):
+        return field(default_factory=default, metadata={"help": text})
+    return field(
+        default_factory=(lambda: list(default)) if isinstance(default, list) else (lambda: default), metadata={"help": text}
+    )
+
+
+def typed_config(kind: type[Config], node: Any, name: str) -> Config:
+    """Reads a config node.
+
+    Args:
+        kind: a dataclass whose fields are options.
+        node: mapping (OmegaConf or plain), an instance of `kind`, or None for all defaults.
+        name: where the node stands, for messages.
+
+    Raises:
+        ValueError: a key is unknown, or a value has the wrong type; the message names the field and the fix.
+    """
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(node, kind):
+        return node
+    if isinstance(node, DictConfig):
+        node = OmegaConf.to_container(node, resolve=True)
+    if node is not None and not isinstance(node, Mapping):
+        raise ValueError(f"{name}: {node!r} is no mapping of options")
+    types = get_type_hints(kind)
+    known = [f.name for f in dataclasses.fields(cast(Any, kind))]
+    config = OmegaConf.structured(kind)
+    for key, value in (node or {}).items():
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise ValueError(f"{name}.{key}: unknown option; {hint}")
+        try:
+            if dataclasses.is_dataclass(types[key]):
+                config[key] = typed_config(cast(type, types[key]), value, f"{name}.{key}")
+            else:
+                config[key] = value
+        except (OmegaConfBaseException, TypeError) as error:
+            raise ValueError(f"{name}.{key}: {value!r} does not fit ({str(error).splitlines()[0]})") from error
+    return cast(Config, OmegaConf.to_object(config))

@@ -1,0 +1,1 @@
+"""Synthetic speech of sentences with names, to train adapters on."""
