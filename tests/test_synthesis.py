@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from nemo_bias.adapter import synthesis
+from nemo_bias.adapter.augmentation import SAMPLE_RATE
 from nemo_bias.evaluation.manifest import ManifestError
+from nemo_bias.synthesis import manifest as synthesis
 from nemo_bias.synthesis.manifest import SynthesisConfig, prepare, synthesize
 from nemo_bias.synthesis.sentences import SynthesisError, Utterance, read_sentences, utterances
-from nemo_bias.synthesis.speech import LONGEST, SAMPLE_RATE, SHORTEST, Speech, check_packages, speak
+from nemo_bias.synthesis.speech import LONGEST, SHORTEST, Speech, check_packages, speak
 
 NAMES = ("ada", "bo lee", "cleo", "dov")
 
