@@ -128,6 +128,7 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
     def attach(self, encoder: nn.Module, name: str) -> None:
         """Registers the hooks on an encoder, which knows this adapter by a name."""
         self._name = name
+        self.model_guid = getattr(encoder, "model_guid", None)  # under which NeMo looks for its loss
         encoder.register_forward_pre_hook(self._before)
         for layer in self.tapped:
             encoder.layers[layer - 1].register_forward_hook(partial(self._keep, layer))  # type: ignore[index, operator, union-attr]

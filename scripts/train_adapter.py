@@ -1,0 +1,82 @@
+"""Trains a biasing adapter for a NeMo checkpoint, on one CPU or GPU. The checkpoint itself does not change.
+
+    python scripts/train_adapter.py MODEL.nemo --train train.jsonl --validation dev.jsonl --output adapter.pt
+
+The frozen encoder runs once over each copy of the data; then the adapter trains on what it made. A manifest's field
+`entities` marks names; other entities are drawn from the rare words of the transcripts. Options of the adapter, as in
+configs/biasing_adapter.yaml, come last: `contextual.heads=2 training.guide_weight=0.5`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+
+def main() -> None:
+    """Restores the model, adds or loads the adapter, and trains it."""
+    args = _arguments()
+
+    print("Loading NeMo ...", flush=True)
+    import torch
+
+    from nemo_bias.integration.adapter_config import BiasingAdapterConfig
+    from nemo_bias.integration.adapter_file import load_adapter
+    from nemo_bias.integration.cached_training import TrainingRun, train_adapter
+    from nemo_bias.integration.peers import quiet_nemo
+    from nemo_bias.options import typed_config
+
+    quiet_nemo()
+    torch.manual_seed(0)
+    model = restore(args.model)
+    if args.start:
+        load_adapter(model, args.start, args.name)
+    else:
+        options = typed_config(BiasingAdapterConfig, OmegaConf.from_dotlist(args.options), "adapter")
+        model.add_adapter(args.name, cfg=OmegaConf.structured(options))
+    cache = args.cache or args.output.with_suffix(".cache")
+    run = TrainingRun(
+        train=args.train,
+        output=args.output,
+        cache=cache,
+        validation=args.validation,
+        copies=args.copies,
+        steps=args.steps,
+        learning_rate=args.learning_rate,
+        log_dir=args.logs,
+    )
+    train_adapter(model, args.name, run)
+    print(f"{args.output}: the adapter {args.name!r}; {cache} may be deleted")
+
+
+def restore(path: str) -> Any:
+    """Restores a NeMo model on the GPU if there is one."""
+    from nemo.collections.asr.models import ASRModel
+
+    return ASRModel.restore_from(path).eval()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="NeMo CTC or hybrid checkpoint with a Conformer encoder")
+    parser.add_argument(
+        "--train", nargs="+", required=True, type=Path, metavar="MANIFEST", help="one given twice counts twice"
+    )
+    parser.add_argument("--validation", type=Path, metavar="FILE", help="manifest: measures loss and entity recall")
+    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="adapter file to write")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="for the encoder's layers; default: OUTPUT.cache")
+    parser.add_argument("--copies", type=int, default=3, help="of each manifest, the first clean, others varied; default 3")
+    parser.add_argument("--steps", type=int, default=5000, help="optimizer steps; default 5000")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="the highest; default 0.002")
+    parser.add_argument("--name", default="names", help="the adapter's name; default names")
+    parser.add_argument("--start", metavar="FILE", help="go on with an adapter file instead of a new adapter")
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="write TensorBoard logs")
+    parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options of a new adapter")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
