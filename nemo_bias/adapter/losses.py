@@ -1,6 +1,9 @@
-"""The guided-attention loss: attention shall go where the entities are spoken, and to no entity elsewhere.
+"""Losses of a contextual adapter beside CTC on the biased output.
 
-CTC alone hardly teaches attention with little data, since most frames need no entity (Tang et al. 2024, arXiv 2401.08835).
+*Guided attention*: attention shall go where the entities are spoken, and to no entity elsewhere. CTC alone hardly teaches
+that with little data, since most frames need no entity (Tang et al. 2024, arXiv 2401.08835).
+
+*Keeping*: where no entity is spoken, the recogniser's output shall stay as it is without bias.
 """
 
 from __future__ import annotations
@@ -72,6 +75,20 @@ def guided_attention_loss(
     return _balanced(first, counted, spoken, spoken_share) + SUBWORD_STAGE * _balanced(
         second, counted & (reached | ~spoken), spoken, spoken_share
     )
+
+
+def keeping_loss(unbiased: Tensor, biased: Tensor, entity: Tensor, counted: Tensor) -> Tensor:
+    """How far the bias moves the output where no entity is spoken: mean Kullback-Leibler divergence, in nats a frame.
+
+    Args:
+        unbiased: [B, T, V] log-probs without bias.
+        biased: [B, T, V] with it.
+        entity: [B, T] the entity spoken in a frame, or ``NO_BIAS``.
+        counted: [B, T] frames that count.
+    """
+    divergence = (unbiased.exp() * (unbiased - biased)).sum(dim=-1)
+    frames = counted & (entity == NO_BIAS)
+    return divergence[frames].mean() if frames.any() else divergence.sum() * 0
 
 
 def _balanced(loss: Tensor, counted: Tensor, spoken: Tensor, share: float) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nemo_bias.adapter.contextual_adapter import Biasing
 from nemo_bias.adapter.entity_encoder import TokenLists
 from nemo_bias.adapter.guide import Mention
-from nemo_bias.adapter.losses import batch_targets, guided_attention_loss
+from nemo_bias.adapter.losses import batch_targets, guided_attention_loss, keeping_loss
 from nemo_bias.adapter.training_lists import TrainingList, TrainingLists
 from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer, enabled_adapters
 from nemo_bias.integration.encoder_biasing import tokenizer_of
@@ -62,7 +62,7 @@ class AdapterTraining(Callback):  # type: ignore[misc]
         if self._learn_from_batches:
             self._lists.learn(transcripts)
         drawn = self._lists.draw(transcripts)
-        self._adapter.supervisor = GuidedAttention(self._adapter, pl_module, transcripts, drawn)
+        self._adapter.supervisor = AdapterLoss(self._adapter, pl_module, transcripts, drawn)
         self._adapter.offer(_offer(drawn, pl_module.device))
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -105,8 +105,8 @@ class AdapterTraining(Callback):  # type: ignore[misc]
             self._validation = None
 
 
-class GuidedAttention:
-    """The guided-attention loss of one batch.
+class AdapterLoss:
+    """The adapter's own loss of one batch.
 
     Args:
         adapter: what is trained.
@@ -124,16 +124,20 @@ class GuidedAttention:
         self._transcripts, self._drawn = transcripts, drawn
 
     def loss(self, encoded: Tensor, lengths: Tensor, biasing: Biasing) -> Tensor:
-        """The loss, times its weight."""
+        """The guided-attention and keeping losses, times their weights."""
         with torch.no_grad():
-            log_probs = self._decoder(encoder_output=encoded).float().cpu().numpy()
+            unbiased = self._decoder(encoder_output=encoded).float()
         entity, position, counted = (
             each.to(encoded.device)
-            for each in batch_targets(log_probs, lengths.tolist(), self._transcripts, self._drawn, self._blank)
+            for each in batch_targets(unbiased.cpu().numpy(), lengths.tolist(), self._transcripts, self._drawn, self._blank)
         )
         longest = max(map(len, self._drawn.entities))
-        share = self._config.spoken_share
-        return self._config.guide_weight * guided_attention_loss(biasing, entity, position, counted, longest, share)
+        guide = guided_attention_loss(biasing, entity, position, counted, longest, self._config.spoken_share)
+        total = self._config.guide_weight * guide
+        if self._config.keep_weight:
+            biased = self._decoder(encoder_output=encoded + biasing.bias.transpose(1, 2).to(encoded.dtype)).float()
+            total = total + self._config.keep_weight * keeping_loss(unbiased, biased, entity, counted)
+        return total
 
 
 class _Recall:
