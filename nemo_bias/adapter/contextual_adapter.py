@@ -49,6 +49,17 @@ class Biasing(NamedTuple):
     chosen: Tensor
     subword_log_probs: Tensor
 
+    def entity_probabilities(self) -> Tensor:
+        """[B, T, K] attention of the second stage to each chosen entity, summed over its subwords, mean over heads."""
+        probabilities = self.subword_log_probs[..., 1:].exp().mean(dim=2)
+        batch, frames, _ = probabilities.shape
+        return probabilities.view(batch, frames, self.chosen.shape[1], -1).sum(dim=3)
+
+    def entity_log_odds(self, utterance: int) -> Tensor:
+        """[T, K] the same of one utterance as log-odds, in nats, between -14 and 14."""
+        single = Biasing(*(each[utterance : utterance + 1] for each in self))
+        return torch.logit(single.entity_probabilities()[0].float(), eps=1e-6)
+
 
 class ContextualAdapter(nn.Module):
     """Finds the entities of a list in an utterance and biases the encoder's output towards their subwords.

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from nemo_bias.decoder.search import CompiledList
+from nemo_bias.decoder.spotter import AttendedEntities
+
 if TYPE_CHECKING:
-    from nemo_bias.integration.biasing_adapter import Offer
+    from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer
     from nemo_bias.integration.strategy import BiasedBeamInfer
 
 LOADED = "_nemo_bias_adapter_files"  # attribute of a model: the adapter files that were loaded into it
@@ -27,44 +34,69 @@ def load_configured_adapter(model: Any, decoders: Sequence[BiasedBeamInfer]) -> 
 
 @contextmanager
 def entities_offered(model: Any, decoders: Sequence[BiasedBeamInfer]) -> Iterator[None]:
-    """Within this context the enabled adapters of a model know the lists of the decoders."""
+    """Within this context the enabled adapters of a model know the lists of the decoders, and these read the attention."""
     from nemo_bias.integration.biasing_adapter import enabled_adapters
 
     adapters = enabled_adapters(model) if any(decoder.config.adapter for decoder in decoders) else []
     try:
         for adapter in adapters:
-            adapter.offer(_offer(adapter, model, decoders[0]))
+            lists = _BatchLists(decoders[0])
+            adapter.offer(lists.offer(adapter, tokenizer_of(model)))
+            for decoder in decoders:
+                decoder.attention = partial(lists.attended, adapter)
         yield
     finally:
         for adapter in adapters:
             adapter.offer(None)
 
 
-def _offer(adapter: Any, model: Any, decoder: BiasedBeamInfer) -> Offer | None:
-    """The global list, then the own lists of the batch's utterances; each utterance sees the first and its own."""
-    import torch
+class _BatchLists:
+    """The lists of a batch in one row: the global list, then the own lists of the utterances.
 
-    from nemo_bias.integration.biasing_adapter import Offer
+    Args:
+        decoder: has the global list, and the entities of the utterances that are about to be decoded.
+    """
 
-    _, shared = decoder.prepare()
-    own = [decoder.own_list(entities) for entities in decoder.utterance_entities or ()]
-    lists = [each.phrases for each in ([shared] if shared else []) + [each for each in own if each]]
-    if not lists:
-        return None
-    encoded = [adapter.encode(phrases, tokenizer_of(model)) for phrases in lists]
-    entities = encoded[0]
-    for each in encoded[1:]:
-        entities = entities.joined(each)
-    if not any(own):
-        return Offer(entities)
-    offered = torch.zeros(len(own), len(entities.lengths), dtype=torch.bool)
-    first = len(shared.phrases) if shared else 0
-    offered[:, :first] = True
-    for row, each in zip(offered, own, strict=True):
-        if each:
-            row[first : first + len(each.phrases)] = True
-            first += len(each.phrases)
-    return Offer(entities, offered.to(entities.entities.device))
+    def __init__(self, decoder: BiasedBeamInfer) -> None:
+        _, self._shared = decoder.prepare()
+        self._own = [decoder.own_list(entities) for entities in decoder.utterance_entities or ()]
+        self._shared_size = len(self._shared) if self._shared else 0
+        self._firsts: list[int] = []  # where each utterance's own list starts
+        self._size = self._shared_size
+        for each in self._own:
+            self._firsts.append(self._size)
+            self._size += len(each) if each else 0
+
+    def offer(self, adapter: BiasingAdapter, tokenize: Any) -> Offer | None:
+        """The entities as an adapter takes them; None if there are none."""
+        import torch
+
+        from nemo_bias.integration.biasing_adapter import Offer
+
+        lists = [each for each in (self._shared, *self._own) if each]
+        if not lists:
+            return None
+        encoded = [adapter.encode(each.phrases, tokenize) for each in lists]
+        entities = functools.reduce(lambda left, right: left.joined(right), encoded)
+        if not any(self._own):
+            return Offer(entities)
+        offered = torch.zeros(len(self._own), self._size, dtype=torch.bool)
+        offered[:, : self._shared_size] = True
+        for row, first, each in zip(offered, self._firsts, self._own, strict=True):
+            row[first : first + (len(each) if each else 0)] = True
+        return Offer(entities, offered.to(entities.entities.device))
+
+    def attended(self, adapter: BiasingAdapter, utterance: int, entities: CompiledList) -> AttendedEntities | None:
+        """What the adapter's attention said about the entities of one utterance's list, the global one and its own."""
+        if adapter.found is None:
+            return None
+        chosen = adapter.found.chosen[utterance].cpu().numpy()
+        first = self._firsts[utterance] if self._own else self._size
+        inside = np.where(chosen < self._shared_size, chosen, chosen - first + self._shared_size)
+        known = (chosen < self._shared_size) | ((chosen >= first) & (inside < len(entities)))
+        column = np.full(len(entities), -1, np.int32)
+        column[inside[known]] = np.flatnonzero(known)
+        return AttendedEntities(column, adapter.found.entity_log_odds(utterance).cpu().numpy())
 
 
 def tokenizer_of(model: Any) -> Any:
