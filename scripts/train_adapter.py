@@ -43,6 +43,7 @@ def main() -> None:
         output=args.output,
         cache=cache,
         validation=args.validation,
+        audio_dir=args.audio_dir,
         copies=args.copies,
         steps=args.steps,
         learning_rate=args.learning_rate,
@@ -66,6 +67,7 @@ def _arguments() -> argparse.Namespace:
         "--train", nargs="+", required=True, type=Path, metavar="MANIFEST", help="one given twice counts twice"
     )
     parser.add_argument("--validation", type=Path, metavar="FILE", help="manifest: measures loss and entity recall")
+    parser.add_argument("--audio-dir", type=Path, metavar="DIR", help="of relative audio paths; default: each manifest's")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="adapter file to write")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="for the encoder's layers; default: OUTPUT.cache")
     parser.add_argument("--copies", type=int, default=3, help="of each manifest, the first clean, others varied; default 3")

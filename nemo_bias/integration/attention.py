@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import soundfile
 
 from nemo_bias.decoder.alignment import token_frames
 from nemo_bias.decoder.vocabulary import Vocabulary
@@ -42,13 +43,14 @@ def attention_of(
 
     Raises:
         FileNotFoundError: there is no such audio file.
-        RuntimeError: NeMo cannot read it.
+        RuntimeError: it cannot be read.
         TypeError: the model has no CTC decoder.
         ValueError: the model has no enabled biasing adapter or several, or the list is broken, or has no entity that the
             model can write.
     """
     if not Path(audio).is_file():
         raise FileNotFoundError(f"no audio file {audio}")
+    soundfile.info(str(audio))  # a short error, unlike NeMo's
     if most_entities < 1:
         raise ValueError(f"most_entities is {most_entities}; it must be at least 1")
     adapter = _enabled_adapter(model)
@@ -72,9 +74,9 @@ def attention_of(
         raise RuntimeError(
             "nemo_bias does not know this NeMo: the encoder has not called the adapter; install nemo_toolkit 3.0"
         )
-    probabilities = found.subword_log_probs[0, : len(path)].float().exp().mean(dim=1).cpu().numpy()
+    nothing = found.subword_log_probs[0, : len(path), :, 0].float().exp().mean(dim=1, keepdim=True).cpu().numpy()
+    attention = found.entity_probabilities()[0, : len(path)].float().cpu().numpy()
     chosen = found.chosen[0].tolist()
-    attention = probabilities[:, 1:].reshape(len(path), len(chosen), -1).sum(axis=2)
     best = np.argsort(-attention.max(axis=0, initial=0), kind="stable")[:most_entities]
     frame = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
     words = timed_words(path, search.vocabulary, frame)
@@ -84,7 +86,7 @@ def attention_of(
         frame_seconds=frame,
         entities=tuple(compiled.names[chosen[k]] for k in best),
         recognised=tuple(f" {compiled.phrases[chosen[k]]} " in text for k in best),
-        probabilities=np.concatenate([probabilities[:, :1], attention[:, best]], axis=1),
+        probabilities=np.concatenate([nothing, attention[:, best]], axis=1),
         words=words,
         words_without=timed_words(path_without, search.vocabulary, frame),
     )
@@ -101,16 +103,17 @@ def timed_words(path: Sequence[int], vocabulary: Vocabulary, frame_seconds: floa
     labels = np.asarray(path, np.int32)
     first = np.flatnonzero((labels != vocabulary.blank) & (np.diff(labels, prepend=vocabulary.blank) != 0))
     starts, ends = token_frames(labels, len(first), vocabulary.blank)
-    words: list[tuple[list[int], int, int]] = []  # tokens, first and last frame
+    words: list[tuple[str, int, int]] = []  # text, first and last frame
+    fresh = True
     for token, start, end in zip(labels[first].tolist(), starts.tolist(), ends.tolist(), strict=True):
-        if not words or vocabulary.starts_word[token]:
-            words.append(([token], start, end))
-        else:
-            words[-1] = ([*words[-1][0], token], words[-1][1], end)
-    timed = (
-        TimedWord(vocabulary.text(tokens), start * frame_seconds, (end + 1) * frame_seconds) for tokens, start, end in words
-    )
-    return tuple(word for word in timed if word.text)
+        fresh = fresh or bool(vocabulary.starts_word[token])
+        text = vocabulary.text([token])
+        if text and fresh:  # the space of a character model has no text: its frames belong to no word
+            words.append((text, start, end))
+            fresh = False
+        elif text:
+            words[-1] = (words[-1][0] + text, words[-1][1], end)
+    return tuple(TimedWord(text, start * frame_seconds, (end + 1) * frame_seconds) for text, start, end in words)
 
 
 def _enabled_adapter(model: Any) -> BiasingAdapter:

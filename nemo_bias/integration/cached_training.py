@@ -36,6 +36,7 @@ class TrainingRun:
     Attributes:
         train: manifests; one that is given twice counts twice.
         validation: manifest, or None.
+        audio_dir: where relative audio paths start; None: in the manifests' folders.
         output: adapter file to write.
         cache: folder for the encoder's layers; about 2 kB a frame for a width of 192.
         copies: of each training manifest: one is clean, the others vary pace, room and noise.
@@ -50,6 +51,7 @@ class TrainingRun:
     output: Path
     cache: Path
     validation: Path | None = None
+    audio_dir: Path | None = None
     copies: int = 3
     steps: int = 5000
     learning_rate: float = 2e-3
@@ -70,12 +72,16 @@ def train_adapter(model: Any, name: str, run: TrainingRun) -> None:
     model.set_enabled_adapters(enabled=False)
     model.set_enabled_adapters(name, enabled=True)
     model.eval()
-    caches = [encode_manifest(model, adapter, path, copy, run.cache) for path in run.train for copy in range(run.copies)]
+    caches = [
+        encode_manifest(model, adapter, path, copy, run.cache, run.audio_dir)
+        for path in run.train
+        for copy in range(run.copies)
+    ]
     tokenize = tokenizer_of(model)
     train = CachedDataset(caches, tokenize)
     validation = None
     if run.validation is not None:
-        held_out = CachedDataset([encode_manifest(model, adapter, run.validation, 0, run.cache)], tokenize)
+        held_out = CachedDataset([encode_manifest(model, adapter, run.validation, 0, run.cache, run.audio_dir)], tokenize)
         validation = DataLoader(
             held_out, batch_sampler=FrameBatches(held_out, run.batch_frames, shuffle=False), collate_fn=collate
         )

@@ -33,11 +33,13 @@ class CachedUtterance:
     """An utterance of a cache.
 
     Attributes:
+        number: its place in the manifest, from 0.
         text: its transcript.
         first: its first frame in the cache.
         frames: how many it has.
     """
 
+    number: int
     text: str
     first: int
     frames: int
@@ -62,15 +64,18 @@ class LayerCache:
         return list(torch.split(torch.from_numpy(values), self._widths, dim=1))
 
 
-def encode_manifest(model: Any, adapter: BiasingAdapter, manifest: Path, copy: int, folder: Path) -> LayerCache:
+def encode_manifest(
+    model: Any, adapter: BiasingAdapter, manifest: Path, copy: int, folder: Path, audio_dir: Path | None = None
+) -> LayerCache:
     """Encodes one copy of a manifest, unless the cache has it.
 
     Args:
         model: NeMo model, in evaluation mode.
         adapter: says which layers are wanted.
-        manifest: with `audio_filepath` (relative to it), `text` and `duration` in each line.
+        manifest: with `audio_filepath`, `text` and `duration` in each line.
         copy: 0: clean; others: varied, each in its own way.
         folder: of all caches.
+        audio_dir: where relative audio paths start; by default the manifest's folder.
 
     Raises:
         ManifestError: the manifest is broken, or its audio cannot be read.
@@ -90,7 +95,7 @@ def encode_manifest(model: Any, adapter: BiasingAdapter, manifest: Path, copy: i
         )
         for layer in adapter.tapped
     ]
-    rows: list[tuple[str, int, int]] = []
+    rows: list[tuple[int, str, int, int]] = []
     first = 0
     try:
         with (
@@ -99,12 +104,12 @@ def encode_manifest(model: Any, adapter: BiasingAdapter, manifest: Path, copy: i
             tqdm(total=sum(item["duration"] for item in items), desc=f"{manifest.name}, copy {copy}", unit="s") as progress,
         ):
             for chosen in _batches(items):
-                audio = [_read(manifest, items[k], copy, k) for k in chosen]
+                audio = [_read(audio_dir or manifest.parent, items[k], copy, k) for k in chosen]
                 encoded, lengths = _encode(model, audio, augment=copy > 0)
                 values = torch.cat([*(outputs[layer] for layer in adapter.tapped), encoded.transpose(1, 2)], dim=2)
                 for k, own_values, length in zip(chosen, values.half().cpu(), lengths.tolist(), strict=True):
                     file.write(own_values[:length].numpy().tobytes())
-                    rows.append((items[k]["text"], first, length))
+                    rows.append((k, items[k]["text"], first, length))
                     first += length
                     progress.update(items[k]["duration"])
     finally:
@@ -133,15 +138,14 @@ def _batches(items: Sequence[dict[str, Any]]) -> list[list[int]]:
     return batches
 
 
-def _read(manifest: Path, item: dict[str, Any], copy: int, number: int) -> NDArray[np.float32]:
-    path = Path(item["audio_filepath"])
-    path = path if path.is_absolute() else manifest.parent / path
+def _read(audio_dir: Path, item: dict[str, Any], copy: int, number: int) -> NDArray[np.float32]:
+    path = audio_dir / item["audio_filepath"]
     try:
         audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
-        raise ManifestError(f"{manifest}: {path} cannot be read ({error})") from error
+        raise ManifestError(f"{path} cannot be read ({error})") from error
     if rate != SAMPLE_RATE:
-        raise ManifestError(f"{manifest}: {path} has {rate} Hz; convert it to {SAMPLE_RATE} Hz")
+        raise ManifestError(f"{path} has {rate} Hz; convert it to {SAMPLE_RATE} Hz")
     mono = np.ascontiguousarray(audio.mean(axis=1))
     return varied(mono, np.random.default_rng((copy, number))) if copy else mono
 

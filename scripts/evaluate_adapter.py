@@ -1,0 +1,79 @@
+"""Measures a biasing adapter: greedy decoding and biased beam search, each without and with it.
+
+For each source (the folder that audio paths start with) and number of distractors, the list is every entity of the data and
+that many distractors. The weight of the list in beam search is tuned on the dev manifest. Prints a table and writes it to
+DIR/adapter.md.
+
+    python scripts/evaluate_adapter.py --model M.nemo --adapter adapter.pt --dev dev.jsonl --test test.jsonl \
+        --distractors distractors.txt --output report
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+
+def main() -> int:
+    """Runs the command; returns the exit code: 0, or 2 if an input cannot be used."""
+    options = _arguments()
+    from nemo_bias.integration.adapter_evaluation import adapter_markdown, encoded_sets, evaluate_adapter
+    from nemo_bias.integration.adapter_file import load_adapter
+    from nemo_bias.integration.layer_cache import encode_manifest
+    from nemo_bias.integration.peers import quiet_nemo, restore_ctc_model
+
+    torch.set_num_threads(options.threads)
+    quiet_nemo()
+    try:
+        from nemo_bias.evaluation.manifest import read_manifest
+
+        distractors = options.distractors.read_text(encoding="utf-8").splitlines()
+        model = restore_ctc_model(options.model)
+        adapter = load_adapter(model, options.adapter)
+        splits = {}
+        for name, manifest in (("dev", options.dev), ("test", options.test)):
+            if manifest is not None:
+                items = read_manifest(manifest, ("audio_filepath", "duration", "text", "entities"))
+                audio = options.audio_dir or manifest.parent.parent / "audio"
+                cache = encode_manifest(model, adapter, manifest, 0, options.output, audio)
+                splits[name] = encoded_sets(model, cache, items, options.sources)
+        rows = []
+        for source in options.sources:
+            for count in options.sizes:
+                sets = {f"{source} {name}": parts[source] for name, parts in splits.items()}
+                rows += evaluate_adapter(adapter, sets, f"{source} dev", distractors, count)
+                table = adapter_markdown(rows)
+                (options.output / "adapter.md").write_text(table + "\n", encoding="utf-8")
+    except (OSError, TypeError, ValueError) as error:
+        print(f"evaluate_adapter.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(table)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, type=Path, metavar="M.nemo", help="the checkpoint of the adapter")
+    parser.add_argument("--adapter", required=True, type=Path, metavar="FILE", help="adapter file")
+    parser.add_argument("--dev", required=True, type=Path, metavar="M.jsonl", help="manifest with entities, to tune on")
+    parser.add_argument("--test", type=Path, metavar="M.jsonl", help="manifest with entities, to measure on")
+    parser.add_argument("--distractors", required=True, type=Path, metavar="FILE", help="one phrase a line, in fixed order")
+    parser.add_argument("--audio-dir", type=Path, metavar="D", help="default: ../audio beside a manifest's folder")
+    parser.add_argument("--sources", type=lambda t: t.split(","), default=["cv", "ls"], metavar="A,B", help="default: cv,ls")
+    parser.add_argument(
+        "--sizes",
+        type=lambda t: [int(n) for n in t.split(",")],
+        default=[100, 1000, 10000],
+        metavar="N,N",
+        help="distractors; default: 100,1000,10000",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch; default 1")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="for the table and the encoder's layers")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
