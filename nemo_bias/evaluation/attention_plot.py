@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from numpy.typing import NDArray
@@ -254,10 +255,12 @@ def _draw_line(axes: Any, line: _Line, seconds: float, slope: int) -> None:
     label = {"size": FONT, "ha": "right", "va": "center", "style": "italic"}
     axes.annotate(line.label, (0, LEADER + FONT / 144), (-4, 0), textcoords="offset points", **label)
     turned = {"rotation": slope, "rotation_mode": "anchor", "ha": "left" if slope else "center"}
+    starts, ends = (np.array([getattr(word, name) for word in line.words]) for name in ("start", "end"))
+    colours = [CHANGED if changed else UNCHANGED for changed in line.changed]
     inset = seconds / width / 60  # so that one sees where a word ends and the next one starts
-    for word, place, changed in zip(line.words, line.places, line.changed, strict=True):
-        colour = CHANGED if changed else UNCHANGED
-        bar = (word.start + inset, word.end - inset)
-        axes.plot(bar, (BAR_HEIGHT, BAR_HEIGHT), color=colour, linewidth=2, solid_capstyle="butt")
-        axes.plot(((word.start + word.end) / 2, place), (BAR_HEIGHT, LEADER), color=FAINT, linewidth=0.6)
-        axes.text(place, LEADER + 0.02, word.text, size=FONT, color=colour, va="baseline", parse_math=False, **turned)
+    axes.hlines([BAR_HEIGHT] * len(starts), starts + inset, ends - inset, colors=colours, linewidth=2)
+    leaders = [((x, BAR_HEIGHT), (place, LEADER)) for x, place in zip((starts + ends) / 2, line.places, strict=True)]
+    axes.add_collection(LineCollection(leaders, colors=FAINT, linewidths=0.6), autolim=False)
+    for word, place, colour in zip(line.words, line.places, colours, strict=True):
+        text = shortened(word.text, LONGEST_WORD)
+        axes.text(place, LEADER + 0.02, text, size=FONT, color=colour, va="baseline", parse_math=False, **turned)

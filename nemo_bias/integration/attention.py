@@ -123,7 +123,7 @@ def _enabled_adapter(model: Any) -> BiasingAdapter:
         raise ValueError(f"biasing is switched off by the environment variable {OFF_SWITCH}; unset it")
     adapters = enabled_adapters(model)
     if not biasing_adapters(model):
-        raise ValueError("the model has no biasing adapter; load one with nemo_bias.load_adapter")
+        raise ValueError("the model has no biasing adapter; load one with --adapter, or nemo_bias.load_adapter")
     if len(adapters) != 1:
         held = ", ".join(biasing_adapters(model))
         raise ValueError(

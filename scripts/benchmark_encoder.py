@@ -1,0 +1,71 @@
+"""Measures what a biasing adapter costs the encoder: its time with lists of several lengths, as ratios of that without.
+
+    python scripts/benchmark_encoder.py [--model MODEL.nemo] [--seconds 10] [--batch 8] [--threads 1]
+
+The adapter is new, of the default sizes, and the entities are random token sequences: neither changes the time. Encoding the
+list itself, which happens once, is timed apart. The lengths take turns, and the median of the runs counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+DEMO = Path(__file__).resolve().parent / "demo" / "demo.nemo"
+
+
+def main() -> None:
+    """Prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(DEMO), help="NeMo CTC checkpoint; default: the bundled one")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each utterance; default 10")
+    parser.add_argument("--batch", type=int, default=8, help="utterances at a time; default 8")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch; default 1")
+    parser.add_argument("--runs", type=int, default=15, help="of each; default 15")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[0, 100, 1000, 10000], help="entities")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    from nemo_bias import BiasingAdapterConfig
+    from nemo_bias.integration.biasing_adapter import Offer
+    from nemo_bias.integration.peers import quiet_nemo, restore_ctc_model
+
+    quiet_nemo()
+    model = restore_ctc_model(args.model)
+    model.add_adapter("names", cfg=BiasingAdapterConfig())
+    model.eval()
+    adapter = model.encoder.adapter_layer["names"]
+    draw = random.Random(0)
+    offers, listing = {}, {}
+    for size in args.sizes:
+        tokens = {
+            str(k): [draw.randrange(1, adapter.recogniser.vocabulary_size) for _ in range(draw.randint(2, 9))]
+            for k in range(size)
+        }
+        start = time.perf_counter()
+        offers[size] = Offer(adapter.encode(tuple(tokens), tokens.__getitem__)) if size else None
+        listing[size] = time.perf_counter() - start
+    features = torch.randn(args.batch, model.cfg.preprocessor.features, int(args.seconds * 100))
+    lengths = torch.full((args.batch,), features.shape[2])
+    times: dict[int, list[float]] = {size: [] for size in args.sizes}
+    with torch.inference_mode():
+        for run in range(args.runs + 1):
+            for size in args.sizes:
+                adapter.offer(offers[size])
+                start = time.perf_counter()
+                model.encoder(audio_signal=features, length=lengths)
+                if run:  # the first warms up
+                    times[size].append(time.perf_counter() - start)
+    print("| entities | encoder ms | ratio | list s |\n|---:|---:|---:|---:|")
+    for size in args.sizes:
+        median = statistics.median(times[size])
+        ratio = median / statistics.median(times[args.sizes[0]])
+        print(f"| {size:,} | {1000 * median:.0f} | {ratio:.3f} | {listing[size]:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
