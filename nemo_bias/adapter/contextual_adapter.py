@@ -31,21 +31,23 @@ from nemo_bias.adapter.entity_encoder import EncodedEntities, EntityEncoder, Tok
 
 IMPOSSIBLE = -1e4  # a score that softmax turns into 0, in half precision too
 UNLIKELY = -30.0  # the match of a subword with a frame beyond the utterance's end
+NEGLIGIBLE = -80.0  # the logarithm of attention that counts as none; smaller numbers would only be slow
+PIECE = 1024  # entities that are scored at a time
 LEAST = -50.0  # of a whole entity's score: keeps sums of unlikely matches in a range that half precision holds
 
 
 class Biasing(NamedTuple):
-    """What the adapter found in a batch; H heads, K chosen entities of at most S subwords.
+    """What the adapter found in a batch; H heads, K chosen entities, the longest of them with S subwords.
 
     Attributes:
         bias: [B, T, output_width] to be added to the encoder's output.
-        entity_log_probs: [B, T, 1 + M] first stage: no bias, then each entity of the list, in nats.
+        entity_log_probs: [B, T, 1 + M] first stage: no bias, then each entity of the list, in nats; only in training.
         chosen: [B, K] the entities of the second stage, by index in the list, best first.
         subword_log_probs: [B, T, H, 1 + K * S] second stage: no bias, then the subwords of the chosen entities, in nats.
     """
 
     bias: Tensor
-    entity_log_probs: Tensor
+    entity_log_probs: Tensor | None
     chosen: Tensor
     subword_log_probs: Tensor
 
@@ -53,11 +55,12 @@ class Biasing(NamedTuple):
         """[B, T, K] attention of the second stage to each chosen entity, summed over its subwords, mean over heads."""
         probabilities = self.subword_log_probs[..., 1:].exp().mean(dim=2)
         batch, frames, _ = probabilities.shape
-        return probabilities.view(batch, frames, self.chosen.shape[1], -1).sum(dim=3)
+        return probabilities.reshape(batch, frames, self.chosen.shape[1], -1).sum(dim=3)
 
     def entity_log_odds(self, utterance: int) -> Tensor:
         """[T, K] the same of one utterance as log-odds, in nats, between -14 and 14."""
-        single = Biasing(*(each[utterance : utterance + 1] for each in self))
+        one = slice(utterance, utterance + 1)
+        single = self._replace(chosen=self.chosen[one], subword_log_probs=self.subword_log_probs[one])
         return torch.logit(single.entity_probabilities()[0].float(), eps=1e-6)
 
 
@@ -80,14 +83,11 @@ class ContextualAdapter(nn.Module):
         self.encoder = EntityEncoder(config, vocabulary_size)
         self.query = LayerMix(layers, width, config.context_layers, config.context_frames)
         self.entity_query = nn.Linear(width, config.entity_width)
-        self.entity_key = nn.Linear(self.encoder.entity_size, config.entity_width)
         self.entity_no_bias = nn.Parameter(0.1 * torch.randn(config.entity_width))
         attention_width = config.heads * config.head_width
         self.subword_query = nn.Linear(width, attention_width)
-        self.subword_key = nn.Linear(self.encoder.subword_size, attention_width)
-        self.subword_value = nn.Linear(self.encoder.subword_size, attention_width)
         self.subword_no_bias = nn.Parameter(0.1 * torch.randn(config.heads, config.head_width))
-        self.entity_weight = nn.Parameter(torch.ones(config.heads))  # of the first stage's log-probability, for each head
+        self.entity_weight = nn.Parameter(torch.ones(config.heads))  # of the first stage's score, for each head
         self.output = nn.Linear(attention_width, output_width, bias=False)
         nn.init.zeros_(self.output.weight)
 
@@ -116,62 +116,84 @@ class ContextualAdapter(nn.Module):
         """
         spoken = torch.arange(layers[0].shape[1], device=lengths.device) < lengths[:, None]
         query = self.query(layers, spoken)
-        entity_log_probs = self._entity_attention(query, entities, offered)
-        chosen = self._choose(entity_log_probs, spoken, required, most_entities or self.config.most_entities)
-        subword_log_probs, found = self._subword_attention(query, entities, entity_log_probs, chosen, offered, spoken)
-        return Biasing(self.output(found), entity_log_probs, chosen, subword_log_probs)
-
-    def _entity_attention(self, query: Tensor, entities: EncodedEntities, offered: Tensor | None) -> Tensor:
         queries = self.entity_query(query) / math.sqrt(self.config.entity_width)
-        scores = queries @ self.entity_key(entities.entities).T
+        nothing = queries @ self.entity_no_bias if self.config.no_bias else torch.zeros_like(queries[..., 0])
+        chosen = self._choose(queries, nothing, spoken, entities, offered, required, most_entities)
+        prior = torch.einsum("btd,bkd->btk", queries, entities.keys[chosen]) - nothing[..., None]
+        log_probs, found = self._subword_attention(query, prior, entities, chosen, offered, spoken)
+        entity_log_probs = self._entity_log_probs(queries, nothing, entities, offered) if self.training else None
+        return Biasing(self.output(found), entity_log_probs, chosen, log_probs)
+
+    def _entity_log_probs(
+        self, queries: Tensor, nothing: Tensor, entities: EncodedEntities, offered: Tensor | None
+    ) -> Tensor:
+        scores = queries @ entities.keys.T
         if offered is not None:
             scores = scores.masked_fill(~offered[:, None], IMPOSSIBLE)
-        nothing = self._nothing(queries @ self.entity_no_bias)
-        return torch.cat([nothing[..., None], scores], dim=-1).log_softmax(dim=-1)
+        none = nothing if self.config.no_bias else torch.full_like(nothing, IMPOSSIBLE)
+        return torch.cat([none[..., None], scores], dim=-1).log_softmax(dim=-1)
 
-    def _nothing(self, score: Tensor) -> Tensor:
-        return score if self.config.no_bias else torch.full_like(score, IMPOSSIBLE)
+    @torch.no_grad()
+    def _choose(
+        self,
+        queries: Tensor,
+        nothing: Tensor,
+        spoken: Tensor,
+        entities: EncodedEntities,
+        offered: Tensor | None,
+        required: Tensor | None,
+        most_entities: int | None,
+    ) -> Tensor:
+        """The entities that stand out most from the no-bias entry in any frame.
 
-    def _choose(self, entity_log_probs: Tensor, spoken: Tensor, required: Tensor | None, most: int) -> Tensor:
-        """The entities that stand out most from the no-bias entry in any frame."""
-        with torch.no_grad():
-            margin = entity_log_probs[..., 1:] - (entity_log_probs[..., :1] if self.config.no_bias else 0)
-            best = margin.masked_fill(~spoken[..., None], 2 * IMPOSSIBLE).amax(dim=1)
-            if required is not None:
-                best = best.masked_fill(required, -IMPOSSIBLE)
-            return best.topk(min(most, best.shape[1]), dim=1).indices
+        Over a long list this is most of the work. Hence no-bias is part of the product, and the list comes in pieces whose
+        scores stay in the processor's cache.
+        """
+        asked = torch.cat([queries, nothing[..., None]], dim=-1).masked_fill(~spoken[..., None], 0)
+        asked[..., -1].masked_fill_(~spoken, -IMPOSSIBLE)
+        keys = nn.functional.pad(entities.keys, (0, 1), value=-1.0)
+        best = torch.cat([(asked @ piece.T).amax(dim=1) for piece in torch.split(keys, PIECE)], dim=1)
+        if offered is not None:
+            best = best.masked_fill(~offered, 2 * IMPOSSIBLE)
+        if required is not None:
+            best = best.masked_fill(required, -IMPOSSIBLE)
+        most = most_entities or self.config.most_entities
+        return best.topk(min(most, best.shape[1]), dim=1).indices
 
     def _subword_attention(
         self,
         query: Tensor,
+        prior: Tensor,
         entities: EncodedEntities,
-        entity_log_probs: Tensor,
         chosen: Tensor,
         offered: Tensor | None,
         spoken: Tensor,
     ) -> tuple[Tensor, Tensor]:
+        """Log-probs [B, T, H, 1 + K * S] and what they fetch [B, T, H * head_width]; `prior` [B, T, K]: the first stage."""
         batch, frames, _ = query.shape
         heads, width = self.config.heads, self.config.head_width
-        longest = entities.subwords.shape[1]
+        lengths = entities.lengths[chosen]
+        longest = int(lengths.max())
         count = chosen.shape[1] * longest
-        keys = self.subword_key(entities.subwords)[chosen].view(batch, count, heads, width)
-        values = self.subword_value(entities.subwords)[chosen].view(batch, count, heads, width)
-        present = torch.arange(longest, device=chosen.device) < entities.lengths[chosen][..., None]
+        keys = entities.subword_keys[:, :longest][chosen].view(batch, count, heads, width)
+        values = entities.subword_values[:, :longest][chosen].view(batch, count, heads, width)
+        present = torch.arange(longest, device=chosen.device) < lengths[..., None]
         if offered is not None:
             present &= offered.gather(1, chosen)[..., None]
         queries = self.subword_query(query).view(batch, frames, heads, width) / math.sqrt(width)
         matches = torch.einsum("bthd,bjhd->bhjt", queries, keys).view(batch, heads, -1, longest, frames)
-        matches = matches.masked_fill(~spoken[:, None, None, None], UNLIKELY)
-        scores = whole_entity_scores(matches, entities.lengths[chosen][:, None], self.config.longest_gap)
-        scores = scores.reshape(batch, heads, count, frames).permute(0, 3, 1, 2)
-        prior = entity_log_probs[..., 1:].gather(2, chosen[:, None].expand(batch, frames, -1))
-        scores = scores + self.entity_weight[:, None] * prior.repeat_interleave(longest, dim=2)[:, :, None]
-        scores = scores.masked_fill(~present.view(batch, 1, 1, count), IMPOSSIBLE)
-        nothing = torch.einsum("bthd,hd->bth", queries, self.subword_no_bias)
-        nothing = self._nothing(nothing + self.entity_weight * entity_log_probs[..., :1])
-        log_probs = torch.cat([nothing[..., None], scores], dim=-1).log_softmax(dim=-1)
-        found = torch.einsum("bthj,bjhd->bthd", log_probs[..., 1:].exp(), values)
-        return log_probs, found.reshape(batch, frames, heads * width)
+        if not spoken.all():
+            matches = matches.masked_fill(~spoken[:, None, None, None], UNLIKELY)
+        scores = whole_entity_scores(matches, lengths[:, None], self.config.longest_gap)
+        scores = scores + (self.entity_weight[:, None, None] * prior.transpose(1, 2)[:, None])[:, :, :, None]
+        scores = scores.masked_fill(~present[:, None, ..., None], IMPOSSIBLE).view(batch, heads, count, frames)
+        nothing = torch.einsum("bthd,hd->bht", queries, self.subword_no_bias)
+        if not self.config.no_bias:
+            nothing = torch.full_like(nothing, IMPOSSIBLE)
+        log_probs = torch.cat([nothing[:, :, None], scores], dim=2).log_softmax(dim=2)
+        attention = log_probs.clamp(min=NEGLIGIBLE).exp()[:, :, 1:]
+        found = torch.einsum("bhjt,bjhd->bthd", attention, values)
+        return log_probs.permute(0, 3, 1, 2), found.reshape(batch, frames, heads * width)
 
 
 def whole_entity_scores(matches: Tensor, lengths: Tensor, longest_gap: int) -> Tensor:
@@ -227,7 +249,10 @@ class LayerMix(nn.Module):
     def forward(self, layers: Sequence[Tensor], spoken: Tensor) -> Tensor:
         """Mixes layers [B, T, width] each; `spoken` [B, T] tells frames from padding."""
         weights = self.weights.softmax(dim=0)
-        mixed = torch.stack([w * norm(x) for w, norm, x in zip(weights, self.norms, layers, strict=True)]).sum(dim=0)
+        mixed = torch.zeros_like(layers[0])
+        for weight, norm, layer in zip(weights, self.norms, layers, strict=True):
+            # the weight goes into the norm's own scale and shift, which saves a pass over the frames
+            mixed = mixed + nn.functional.layer_norm(layer, layer.shape[-1:], weight * norm.weight, weight * norm.bias)
         for convolution in self.context:
             mixed = convolution(mixed, spoken)
         return self.norm(mixed)  # type: ignore[no-any-return]
@@ -253,4 +278,9 @@ class ContextConvolution(nn.Module):
     def forward(self, x: Tensor, spoken: Tensor) -> Tensor:
         """Maps [B, T, width] to the same."""
         gated = nn.functional.glu(self.gate(self.norm(x)), dim=-1) * spoken[..., None]
-        return x + self.merge(nn.functional.silu(self.convolution(gated.transpose(1, 2)).transpose(1, 2)))  # type: ignore[no-any-return]
+        # As a picture of height 1 the frames keep their layout in memory, for which CPUs have a fast depthwise convolution.
+        picture = gated.transpose(1, 2)[:, :, None]
+        padding = (0, self.convolution.kernel_size[0] // 2)
+        weight, groups = self.convolution.weight[:, :, None], self.convolution.groups
+        context = nn.functional.conv2d(picture, weight, self.convolution.bias, padding=padding, groups=groups)
+        return x + self.merge(nn.functional.silu(context[:, :, 0].transpose(1, 2)))  # type: ignore[no-any-return]

@@ -39,29 +39,40 @@ class TokenLists(NamedTuple):
 
 
 class EncodedEntities(NamedTuple):
-    """What the encoder makes of a list.
+    """What the encoder makes of a list of M entities of at most S subwords; W is `heads * head_width`.
 
     Attributes:
-        entities: [M, 2 * recurrent_width] one vector an entity: the LSTM's last state of each direction.
-        subwords: [M, S, 2 * recurrent_width + embedding_width] one vector a subword: the LSTM's output and the embedding.
+        keys: [M, entity_width] by which an entity is chosen.
+        subword_keys: [M, S, W] by which a frame finds its subword.
+        subword_values: [M, S, W] what the frame gets of it.
         lengths: [M] how many subwords each entity has.
     """
 
-    entities: Tensor
-    subwords: Tensor
+    keys: Tensor
+    subword_keys: Tensor
+    subword_values: Tensor
     lengths: Tensor
 
     def joined(self, other: EncodedEntities) -> EncodedEntities:
         """These entities, then the others."""
-        longest = max(self.subwords.shape[1], other.subwords.shape[1])
-        padded = [nn.functional.pad(each.subwords, (0, 0, 0, longest - each.subwords.shape[1])) for each in (self, other)]
+        longest = max(self.subword_keys.shape[1], other.subword_keys.shape[1])
+
+        def both(left: Tensor, right: Tensor) -> Tensor:
+            padded = [nn.functional.pad(each, (0, 0, 0, longest - each.shape[1])) for each in (left, right)]
+            return torch.cat(padded)
+
         return EncodedEntities(
-            torch.cat([self.entities, other.entities]), torch.cat(padded), torch.cat([self.lengths, other.lengths])
+            torch.cat([self.keys, other.keys]),
+            both(self.subword_keys, other.subword_keys),
+            both(self.subword_values, other.subword_values),
+            torch.cat([self.lengths, other.lengths]),
         )
 
 
 class EntityEncoder(nn.Module):
     """A bidirectional LSTM over subword embeddings.
+
+    An entity's key is made of the LSTM's last states; a subword's key and value of the LSTM's output and the embedding.
 
     Args:
         config: sizes.
@@ -70,10 +81,12 @@ class EntityEncoder(nn.Module):
 
     def __init__(self, config: ContextualAdapterConfig, vocabulary_size: int) -> None:
         super().__init__()
+        states, attention = 2 * config.recurrent_width, config.heads * config.head_width
         self.embedding = nn.Embedding(vocabulary_size, config.embedding_width)
         self.lstm = nn.LSTM(config.embedding_width, config.recurrent_width, bidirectional=True, batch_first=True)
-        self.entity_size = 2 * config.recurrent_width
-        self.subword_size = self.entity_size + config.embedding_width
+        self.key = nn.Linear(states, config.entity_width)
+        self.subword_key = nn.Linear(states + config.embedding_width, attention)
+        self.subword_value = nn.Linear(states + config.embedding_width, attention)
 
     def forward(self, lists: TokenLists) -> EncodedEntities:
         """Encodes all entities of a list."""
@@ -81,8 +94,10 @@ class EntityEncoder(nn.Module):
         packed = pack_padded_sequence(embedded, lists.lengths, batch_first=True, enforce_sorted=False)
         packed_states, (last, _) = self.lstm(packed)
         states, _ = pad_packed_sequence(packed_states, batch_first=True, total_length=lists.tokens.shape[1])
+        subwords = torch.cat([states, embedded], dim=-1)
         return EncodedEntities(
-            torch.cat([last[0], last[1]], dim=-1),
-            torch.cat([states, embedded], dim=-1),
+            self.key(torch.cat([last[0], last[1]], dim=-1)),
+            self.subword_key(subwords),
+            self.subword_value(subwords),
             lists.lengths.to(lists.tokens.device),
         )

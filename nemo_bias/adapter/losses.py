@@ -52,20 +52,20 @@ def batch_targets(
     return torch.from_numpy(entity), torch.from_numpy(position), torch.from_numpy(counted)
 
 
-def guided_attention_loss(
-    found: Biasing, entity: Tensor, position: Tensor, counted: Tensor, longest: int, spoken_share: float
-) -> Tensor:
+def guided_attention_loss(found: Biasing, entity: Tensor, position: Tensor, counted: Tensor, spoken_share: float) -> Tensor:
     """Cross-entropy of both stages of attention.
 
     Args:
-        found: what the adapter attended to.
+        found: what the adapter attended to, in training mode.
         entity: [B, T] the entity spoken in a frame, or ``NO_BIAS``.
         position: [B, T] the position of the spoken token in it.
         counted: [B, T] frames that count.
-        longest: S, subwords of the longest entity.
         spoken_share: share of the frames with an entity in the loss.
     """
+    if found.entity_log_probs is None:
+        raise ValueError("the adapter was not in training mode")
     spoken = entity != NO_BIAS
+    longest = (found.subword_log_probs.shape[3] - 1) // found.chosen.shape[1]
     first = -found.entity_log_probs.gather(2, (entity + 1)[..., None])[..., 0]
     place = (found.chosen[:, None] == entity[..., None]).to(torch.int64)  # [B, T, K]
     reached = place.sum(dim=-1) > 0

@@ -129,7 +129,7 @@ def plot_attention(attention: Attention, path: str | Path) -> None:
     for k, line in enumerate(lines):
         line_axes = axes(left, TIME_AXIS + map_height + k * line_height, width, line_height)
         _draw_line(line_axes, line, attention.seconds, slope)
-    title = {"size": TITLE_FONT, "weight": "bold", "va": "center", "parse_math": False}
+    title: dict[str, Any] = {"size": TITLE_FONT, "weight": "bold", "va": "center", "parse_math": False}
     letters = int((width + BAR_ROOM) / _measure(canvas, TITLE_FONT, "bold")("n"))
     figure.text(left / total_width, 1 - TITLE / 2 / total_height, shortened(attention.audio, letters), **title)
     note = "bold: recognised with the adapter     coloured: words that it changed"

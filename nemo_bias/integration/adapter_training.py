@@ -131,8 +131,7 @@ class AdapterLoss:
             each.to(encoded.device)
             for each in batch_targets(unbiased.cpu().numpy(), lengths.tolist(), self._transcripts, self._drawn, self._blank)
         )
-        longest = max(map(len, self._drawn.entities))
-        guide = guided_attention_loss(biasing, entity, position, counted, longest, self._config.spoken_share)
+        guide = guided_attention_loss(biasing, entity, position, counted, self._config.spoken_share)
         total = self._config.guide_weight * guide
         if self._config.keep_weight:
             biased = self._decoder(encoder_output=encoded + biasing.bias.transpose(1, 2).to(encoded.dtype)).float()

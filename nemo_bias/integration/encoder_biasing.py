@@ -84,7 +84,7 @@ class _BatchLists:
         offered[:, : self._shared_size] = True
         for row, first, each in zip(offered, self._firsts, self._own, strict=True):
             row[first : first + (len(each) if each else 0)] = True
-        return Offer(entities, offered.to(entities.entities.device))
+        return Offer(entities, offered.to(entities.keys.device))
 
     def attended(self, adapter: BiasingAdapter, utterance: int, entities: CompiledList) -> AttendedEntities | None:
         """What the adapter's attention said about the entities of one utterance's list, the global one and its own."""
