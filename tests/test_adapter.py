@@ -8,11 +8,12 @@ import math
 import pytest
 import torch
 
+from nemo_bias.adapter import contextual_adapter
 from nemo_bias.adapter.config import ContextualAdapterConfig
 from nemo_bias.adapter.contextual_adapter import LEAST, UNLIKELY, Biasing, ContextualAdapter, whole_entity_scores
 from nemo_bias.adapter.entity_encoder import TokenLists
 from nemo_bias.adapter.guide import NO_BIAS
-from nemo_bias.adapter.losses import SUBWORD_STAGE, guided_attention_loss
+from nemo_bias.adapter.losses import SUBWORD_STAGE, guided_attention_loss, keeping_loss
 
 VOCABULARY, WIDTH, OUTPUT = 13, 16, 10
 LISTED = [(1, 2, 3), (4,), (5, 6), (7, 8, 9, 10), (2, 11), (12, 1, 0)]
@@ -29,14 +30,14 @@ def one_thread():
 
 
 def tiny(effect=True, layers=2, vocabulary=VOCABULARY, width=WIDTH, output=OUTPUT, seed=3, **options):
-    """A tiny adapter with random weights; with an effect, unless it is to be as it starts."""
+    """A tiny adapter with random weights, in training mode; with an effect, unless it is to be as it starts."""
     torch.manual_seed(seed)
     sizes = {"embedding_width": 12, "recurrent_width": 8, "entity_width": 12, "heads": 2, "head_width": 6}
     sizes |= {"context_layers": 2, "context_frames": 5, "longest_gap": 3, "most_entities": 50}
     adapter = ContextualAdapter(ContextualAdapterConfig(**sizes | options), layers, width, output, vocabulary)
     if effect:
         torch.nn.init.normal_(adapter.output.weight)
-    return adapter.eval()
+    return adapter
 
 
 def outputs_of_layers(batch=3, frames=9, layers=2, width=WIDTH, seed=1):
@@ -54,10 +55,9 @@ def offered_only(*rows):
     return torch.tensor([[m in row for m in range(len(LISTED))] for row in rows])
 
 
-def subword_probabilities(found, longest):
+def subword_probabilities(found):
     """[B, T, H, K, S] of the second stage, without the no-bias entry."""
-    probabilities = found.subword_log_probs[..., 1:].exp()
-    return probabilities.unflatten(-1, (found.chosen.shape[1], longest))
+    return found.subword_log_probs[..., 1:].exp().unflatten(-1, (found.chosen.shape[1], -1))
 
 
 # The match of whole entities
@@ -116,18 +116,34 @@ def test_a_new_adapter_changes_nothing():
 
 
 def test_shapes_and_normalised_log_probs():
-    found = attend(tiny(), most_entities=4)
+    found = attend(tiny(), most_entities=5)
+    longest = max(len(LISTED[m]) for m in found.chosen.flatten())
     assert found.bias.shape == (3, 9, OUTPUT)
     assert found.entity_log_probs.shape == (3, 9, 1 + len(LISTED))
-    assert found.chosen.shape == (3, 4)
-    assert found.subword_log_probs.shape == (3, 9, 2, 1 + 4 * 4)
+    assert found.chosen.shape == (3, 5)
+    assert found.subword_log_probs.shape == (3, 9, 2, 1 + 5 * longest)
     for log_probs in (found.entity_log_probs, found.subword_log_probs):
         torch.testing.assert_close(log_probs.exp().sum(dim=-1), torch.ones(log_probs.shape[:-1]))
 
 
+def test_evaluation_gives_the_same_without_the_first_stage():
+    adapter = tiny()
+    found = attend(adapter)
+    evaluated = attend(adapter.eval())
+    assert evaluated.entity_log_probs is None
+    assert torch.equal(evaluated.bias, found.bias) and torch.equal(evaluated.subword_log_probs, found.subword_log_probs)
+
+
+def test_attention_to_whole_entities():
+    found = attend(tiny())
+    probabilities = found.entity_probabilities()
+    torch.testing.assert_close(probabilities, subword_probabilities(found).sum(dim=-1).mean(dim=2))
+    torch.testing.assert_close(found.entity_log_odds(1), torch.logit(probabilities[1], eps=1e-6))
+
+
 def test_subwords_beyond_an_entitys_end_get_nothing():
     found = attend(tiny())
-    probabilities = subword_probabilities(found, longest=4)
+    probabilities = subword_probabilities(found)
     lengths = torch.tensor([len(entity) for entity in LISTED])[found.chosen]
     beyond = torch.arange(4) >= lengths[..., None]  # [B, K, S]
     beyond = beyond[:, None, None].expand_as(probabilities)
@@ -138,38 +154,46 @@ def test_bias_is_made_of_the_attended_values():
     adapter = tiny(heads=1)
     encoded = adapter.encode(TokenLists.of(LISTED))
     found = attend(adapter)
-    values = adapter.subword_value(encoded.subwords)[found.chosen]  # [B, K, S, head_width]
-    mixed = torch.einsum("btks,bksd->btd", subword_probabilities(found, longest=4)[:, :, 0], values)
+    values = encoded.subword_values[found.chosen]  # [B, K, S, head_width]
+    mixed = torch.einsum("btks,bksd->btd", subword_probabilities(found)[:, :, 0], values)
     torch.testing.assert_close(found.bias, adapter.output(mixed))
 
 
 @pytest.mark.parametrize("most", [3, 50])
-def test_an_utterance_is_the_same_in_a_padded_batch_and_alone(most):
+@pytest.mark.parametrize("reluctant", [False, True])
+def test_an_utterance_is_the_same_in_a_padded_batch_and_alone(most, reluctant):
     adapter = tiny()
+    if reluctant:  # no entity stands out in any frame
+        with torch.no_grad():
+            adapter.entity_query.bias.fill_(3)
+            adapter.entity_no_bias.fill_(3)
     layers = outputs_of_layers()
     for layer in layers:
         for utterance, length in zip(layer, LENGTHS, strict=True):
             utterance[length:] = 100 * torch.randn(len(utterance) - length, WIDTH)
     together = attend(adapter, layers, most_entities=most)
+    assert (together.entity_log_probs.argmax(dim=-1) == 0).all() == reluctant
     for b, length in enumerate(LENGTHS.tolist()):
         alone = attend(adapter, [layer[b : b + 1, :length] for layer in layers], LENGTHS[b : b + 1], most_entities=most)
         assert torch.equal(together.chosen[b], alone.chosen[0])
         torch.testing.assert_close(together.bias[b, :length], alone.bias[0])
         torch.testing.assert_close(together.entity_log_probs[b, :length], alone.entity_log_probs[0])
-        torch.testing.assert_close(together.subword_log_probs[b, :length].exp(), alone.subword_log_probs[0].exp())
+        subwords = [subword_probabilities(each) for each in (together, alone)]  # padded to the longest of a batch
+        torch.testing.assert_close(subwords[0][b, :length, ..., : subwords[1].shape[-1]], subwords[1][0])
 
 
 def test_lists_can_be_encoded_apart_and_joined():
     encoder = tiny().encoder
     whole = encoder(TokenLists.of(LISTED))
-    for split in range(1, len(LISTED)):
+    for split in (1, 3, 5):
         first, second = (encoder(TokenLists.of(part)) for part in (LISTED[:split], LISTED[split:]))
         assert first.joined(second).lengths.tolist() == [len(entity) for entity in LISTED]
         for joined, together in zip(first.joined(second), whole, strict=True):
             assert joined.shape == together.shape
-        torch.testing.assert_close(first.joined(second).entities, whole.entities)
-        for a, b, entity in zip(first.joined(second).subwords, whole.subwords, LISTED, strict=True):
-            torch.testing.assert_close(a[: len(entity)], b[: len(entity)])
+        torch.testing.assert_close(first.joined(second).keys, whole.keys)
+        for name in ("subword_keys", "subword_values"):
+            for a, b, entity in zip(getattr(first.joined(second), name), getattr(whole, name), LISTED, strict=True):
+                torch.testing.assert_close(a[: len(entity)], b[: len(entity)])
 
 
 def test_a_joined_list_biases_like_a_whole_one():
@@ -188,7 +212,7 @@ def test_an_entity_that_is_not_offered_is_as_good_as_absent(most):
     adapter = tiny()
     rows = [(0, 2, 3), (1, 4, 5), (5, 0)]
     found = attend(adapter, offered=offered_only(*rows), most_entities=most)
-    subwords = subword_probabilities(found, longest=4)
+    subwords = subword_probabilities(found)
     for b, row in enumerate(rows):
         kept_back = [m for m in range(len(LISTED)) if m not in row]
         assert (found.entity_log_probs[b, :, [1 + m for m in kept_back]].exp() == 0).all()
@@ -202,8 +226,8 @@ def test_an_entity_that_is_not_offered_is_as_good_as_absent(most):
 
 def test_nothing_offered_is_no_bias():
     found = attend(tiny(), offered=offered_only((0, 1), (), (3,)))
-    assert torch.equal(found.bias[1], torch.zeros(9, OUTPUT))
-    assert found.bias[0].abs().min() > 0
+    assert found.bias[1].abs().max() < 1e-25  # too little to be added to anything
+    assert found.bias[0].abs().min() > 1e-3
 
 
 def test_the_entities_that_stand_out_most_are_chosen():
@@ -212,6 +236,12 @@ def test_the_entities_that_stand_out_most_are_chosen():
     for b, length in enumerate(LENGTHS):
         best = margin[b, :length].amax(dim=0)
         assert found.chosen[b].tolist() == best.argsort(descending=True)[:3].tolist()
+
+
+def test_long_lists_are_searched_in_pieces(monkeypatch):
+    whole = attend(tiny(), most_entities=3)
+    monkeypatch.setattr(contextual_adapter, "PIECE", 4)
+    assert torch.equal(attend(tiny(), most_entities=3).chosen, whole.chosen)
 
 
 def test_required_entities_are_always_chosen():
@@ -231,7 +261,7 @@ def test_without_a_no_bias_entry_all_attention_goes_to_entities(most):
     found = attend(tiny(no_bias=False), most_entities=most)
     assert (found.entity_log_probs[..., 0].exp() == 0).all()
     assert (found.subword_log_probs[..., 0].exp() == 0).all()
-    torch.testing.assert_close(subword_probabilities(found, 4).sum(dim=(-1, -2)), torch.ones(3, 9, 2))
+    torch.testing.assert_close(subword_probabilities(found).sum(dim=(-1, -2)), torch.ones(3, 9, 2))
     with_entry = attend(tiny(), most_entities=most)
     assert (with_entry.subword_log_probs[..., 0].exp() > 0).all()
 
@@ -273,7 +303,7 @@ RIGHT_SUBWORDS = [  # of the entities 1, 0
 
 def guided(first=RIGHT, chosen=(1, 0), second=RIGHT_SUBWORDS, counted=(True,) * 4, share=0.3):
     found = attention(first, list(chosen), second)
-    return float(guided_attention_loss(found, ENTITY, POSITION, torch.tensor([counted]), longest=2, spoken_share=share))
+    return float(guided_attention_loss(found, ENTITY, POSITION, torch.tensor([counted]), spoken_share=share))
 
 
 def swapped(rows, frame, a, b):
@@ -302,6 +332,12 @@ def test_guided_attention_loss_of_wrong_attention(wrong):
     assert guided(**wrong) > guided() + 0.3
 
 
+def test_guided_attention_loss_needs_the_first_stage():
+    found = attend(tiny().eval())
+    with pytest.raises(ValueError, match="the adapter was not in training mode"):
+        guided_attention_loss(found, ENTITY, POSITION, torch.tensor([[True] * 4]), spoken_share=0.3)
+
+
 def test_guided_attention_loss_weighs_frames():
     inside, outside = swapped(RIGHT, 1, 1, 2), swapped(RIGHT, 3, 0, 1)
     change = (math.log(0.98) - math.log(0.01)) / 2  # one of the two frames of its kind
@@ -319,9 +355,19 @@ def test_an_entity_outside_the_second_stage_counts_in_the_first_only():
     assert guided(chosen=(0, 0), second=second) == pytest.approx(guided(), rel=1e-4)
 
 
+def test_keeping_loss():
+    half, sure = torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1])
+    unbiased, biased = torch.stack([half, half, half, half]).log()[None], torch.stack([half, sure, half, sure]).log()[None]
+    divergence = 0.5 * (math.log(0.5 / 0.9) + math.log(0.5 / 0.1))
+    everywhere, nowhere = torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, dtype=torch.bool)
+    assert float(keeping_loss(unbiased, biased, ENTITY, everywhere)) == pytest.approx(divergence / 2)  # frames 0 and 3
+    assert float(keeping_loss(unbiased, biased, ENTITY, torch.tensor([[True, True, True, False]]))) == 0
+    assert float(keeping_loss(unbiased, biased, ENTITY, nowhere)) == 0
+
+
 @pytest.mark.parametrize("context_layers", [1, 2])
 def test_every_parameter_learns(context_layers):
-    adapter = tiny(context_layers=context_layers).train()
+    adapter = tiny(context_layers=context_layers)
     found = adapter(outputs_of_layers(), LENGTHS, adapter.encode(TokenLists.of(LISTED)), most_entities=4)
     found.bias.square().sum().backward()
     still = [name for name, p in adapter.named_parameters() if p.grad is None or not p.grad.any()]
@@ -329,7 +375,7 @@ def test_every_parameter_learns(context_layers):
 
 
 def test_a_new_adapter_can_start_to_learn():
-    adapter = tiny(effect=False).train()
+    adapter = tiny(effect=False)
     found = adapter(outputs_of_layers(), LENGTHS, adapter.encode(TokenLists.of(LISTED)))
     found.bias.sum().backward()
     assert adapter.output.weight.grad.any()
@@ -366,7 +412,7 @@ class Speech:
 def test_it_learns_to_find_entities_that_it_never_saw():
     speech, steps = Speech(seed=5), 500
     sizes = {"embedding_width": 24, "recurrent_width": 16, "entity_width": 24, "heads": 1, "head_width": 24}
-    adapter = tiny(vocabulary=speech.tokens, width=speech.width, output=speech.width, context_layers=1, **sizes).train()
+    adapter = tiny(vocabulary=speech.tokens, width=speech.width, output=speech.width, context_layers=1, **sizes)
     optimizer = torch.optim.Adam(adapter.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
     for _ in range(steps):
@@ -374,7 +420,7 @@ def test_it_learns_to_find_entities_that_it_never_saw():
         found = adapter(layers, lengths, adapter.encode(lists))
         counted = torch.ones_like(entity, dtype=torch.bool)
         optimizer.zero_grad()
-        guided_attention_loss(found, entity, position, counted, lists.tokens.shape[1], spoken_share=0.5).backward()
+        guided_attention_loss(found, entity, position, counted, spoken_share=0.5).backward()
         optimizer.step()
         schedule.step()
 
@@ -383,7 +429,7 @@ def test_it_learns_to_find_entities_that_it_never_saw():
         layers, lengths, lists, entity, position = speech()
         with torch.no_grad():
             found = adapter(layers, lengths, adapter.encode(lists))
-        longest = lists.tokens.shape[1]
+        longest = int(lists.lengths.max())
         best = found.subword_log_probs[:, :, 0].argmax(dim=-1)
         attended = torch.where(best == 0, NO_BIAS, found.chosen.gather(1, (best - 1).clamp(min=0) // longest))
         inside = entity != NO_BIAS
