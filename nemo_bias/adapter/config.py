@@ -31,7 +31,8 @@ class AdapterTrainingConfig:
     """How the entity lists of training batches are drawn, and the weights of the losses."""
 
     guide_weight: float = option(0.25, "weight of the guided-attention losses beside CTC; 0: none")
-    keep_weight: float = option(1.0, "weight of keeping the output where no entity is spoken; 0: none")
+    spelling_weight: float = option(0.25, "weight of spelling the entities where they are spoken; 0: none")
+    keep_weight: float = option(4.0, "weight of keeping the output where no entity is spoken; 0: none")
     spoken_share: float = option(0.3, "share of the guided-attention losses that frames with a spoken entity make up")
     attended_entities: int = option(32, "entities that get the full attention in training, where each costs more")
     most_spoken: int = option(3, "entities drawn from one transcript, at most")

@@ -1,4 +1,4 @@
-"""Where the entities of a training catalogue are spoken: the targets of the guided-attention loss.
+"""Where the entities of a training list are spoken: the targets of the adapter's own losses.
 
 The transcript is aligned to the frames by the frozen recogniser itself (CTC forced alignment). An entity covers the frames
 from one before its first token to one after its last, as far as the neighbouring words leave them; every other frame belongs
@@ -68,10 +68,24 @@ def words_of(tokens: Sequence[int], vocabulary: Vocabulary) -> list[Word]:
     return words
 
 
-def attention_targets(
+class Targets(NamedTuple):
+    """What is spoken in each of T frames.
+
+    Attributes:
+        entity: [T] the entity of the list, or ``NO_BIAS``.
+        position: [T] the position of the spoken token inside it, 0 where there is none.
+        label: [T] the token or blank of the aligned transcript.
+    """
+
+    entity: NDArray[np.int64]
+    position: NDArray[np.int64]
+    label: NDArray[np.int64]
+
+
+def aligned_targets(
     log_probs: NDArray[np.float32], tokens: Sequence[int], mentions: Sequence[Mention], blank: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Which entity, and which of its tokens, is spoken in each frame.
+) -> Targets | None:
+    """What is spoken in each frame, by forced alignment.
 
     Args:
         log_probs: [T, V] of the recogniser without bias, natural logarithms.
@@ -80,8 +94,7 @@ def attention_targets(
         blank: id of the CTC blank.
 
     Returns:
-        The entity of each frame [T], ``NO_BIAS`` for none, and the position of the spoken token inside its entity [T],
-        0 where there is none. None if the frames are too few for the transcript.
+        The targets; None if the frames are too few for the transcript.
     """
     frames = len(log_probs)
     entity, position = np.full(frames, NO_BIAS, np.int64), np.zeros(frames, np.int64)
@@ -89,8 +102,9 @@ def attention_targets(
     if len(array) + int((array[1:] == array[:-1]).sum()) > frames:
         return None
     if not len(array) or not mentions:
-        return entity, position
-    starts, ends = token_frames(align(log_probs, array, blank), len(array), blank)
+        return Targets(entity, position, np.full(frames, blank, np.int64))
+    path = align(log_probs, array, blank)
+    starts, ends = token_frames(path, len(array), blank)
     for mention in sorted(mentions, key=lambda m: (m.first - m.end, m.first)):
         first = max(starts[mention.first] - 1, ends[mention.first - 1] + 1 if mention.first else 0)
         last = min(ends[mention.end - 1] + 1, starts[mention.end] - 1 if mention.end < len(array) else frames - 1)
@@ -101,4 +115,4 @@ def attention_targets(
         distance = np.maximum(np.maximum(starts[inside] - covered, covered - ends[inside]), 0)
         entity[first : last + 1] = mention.entity
         position[first : last + 1] = distance.argmin(axis=1)
-    return entity, position
+    return Targets(entity, position, path.astype(np.int64))

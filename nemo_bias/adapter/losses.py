@@ -3,12 +3,15 @@
 *Guided attention*: attention shall go where the entities are spoken, and to no entity elsewhere. CTC alone hardly teaches
 that with little data, since most frames need no entity (Tang et al. 2024, arXiv 2401.08835).
 
+*Spelling*: where an entity is spoken, the biased output shall spell it, token by token as aligned.
+
 *Keeping*: where no entity is spoken, the recogniser's output shall stay as it is without bias.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +19,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nemo_bias.adapter.contextual_adapter import Biasing
-from nemo_bias.adapter.guide import NO_BIAS, attention_targets
+from nemo_bias.adapter.guide import NO_BIAS, aligned_targets
 from nemo_bias.adapter.training_lists import TrainingList
 
 SUBWORD_STAGE = 0.5  # weight of the second stage's loss beside the first's
+BLANKS = 0.3  # weight of an entity's blanks beside its tokens in the spelling loss
+
+
+class BatchTargets(NamedTuple):
+    """What is spoken in each frame of a batch.
+
+    Attributes:
+        entity: [B, T] the entity of the list, or ``NO_BIAS``.
+        position: [B, T] the position of the spoken token inside it.
+        label: [B, T] the token or blank of the aligned transcript, where an entity is spoken.
+        counted: [B, T] frames that count: not padding, nor of an utterance that is too short for its transcript.
+    """
+
+    entity: Tensor
+    position: Tensor
+    label: Tensor
+    counted: Tensor
+
+    def to(self, device: torch.device) -> BatchTargets:
+        """The same on a device."""
+        return BatchTargets(*(each.to(device) for each in self))
 
 
 def batch_targets(
@@ -28,7 +52,7 @@ def batch_targets(
     transcripts: Sequence[Sequence[int]],
     drawn: TrainingList,
     blank: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> BatchTargets:
     """Where the entities of a batch are spoken.
 
     Args:
@@ -37,31 +61,27 @@ def batch_targets(
         transcripts: token ids of each utterance.
         drawn: the list of the batch.
         blank: id of the CTC blank.
-
-    Returns:
-        [B, T] the entity spoken in a frame, or ``NO_BIAS``; [B, T] the position of the spoken token in it; [B, T] which
-        frames count: not padding, and not those of an utterance too short for its transcript.
     """
     shape = log_probs.shape[:2]
-    entity, position, counted = np.full(shape, NO_BIAS), np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
+    entity, position = np.full(shape, NO_BIAS), np.zeros(shape, np.int64)
+    label, counted = np.full(shape, blank), np.zeros(shape, np.bool_)
     for b, length in enumerate(lengths):
-        targets = attention_targets(log_probs[b, :length], transcripts[b], drawn.mentions[b], blank)
+        targets = aligned_targets(log_probs[b, :length], transcripts[b], drawn.mentions[b], blank)
         if targets is not None:
-            entity[b, :length], position[b, :length] = targets
+            entity[b, :length], position[b, :length], label[b, :length] = targets
             counted[b, :length] = True
-    return torch.from_numpy(entity), torch.from_numpy(position), torch.from_numpy(counted)
+    return BatchTargets(*(torch.from_numpy(each) for each in (entity, position, label, counted)))
 
 
-def guided_attention_loss(found: Biasing, entity: Tensor, position: Tensor, counted: Tensor, spoken_share: float) -> Tensor:
+def guided_attention_loss(found: Biasing, targets: BatchTargets, spoken_share: float) -> Tensor:
     """Cross-entropy of both stages of attention.
 
     Args:
         found: what the adapter attended to, in training mode.
-        entity: [B, T] the entity spoken in a frame, or ``NO_BIAS``.
-        position: [B, T] the position of the spoken token in it.
-        counted: [B, T] frames that count.
+        targets: what it should have attended to.
         spoken_share: share of the frames with an entity in the loss.
     """
+    entity, position, _, counted = targets
     if found.entity_log_probs is None:
         raise ValueError("the adapter was not in training mode")
     spoken = entity != NO_BIAS
@@ -77,26 +97,37 @@ def guided_attention_loss(found: Biasing, entity: Tensor, position: Tensor, coun
     )
 
 
-def keeping_loss(unbiased: Tensor, biased: Tensor, entity: Tensor, counted: Tensor) -> Tensor:
+def keeping_loss(unbiased: Tensor, biased: Tensor, targets: BatchTargets) -> Tensor:
     """How far the bias moves the output where no entity is spoken: mean Kullback-Leibler divergence, in nats a frame.
 
     Args:
         unbiased: [B, T, V] log-probs without bias.
         biased: [B, T, V] with it.
-        entity: [B, T] the entity spoken in a frame, or ``NO_BIAS``.
-        counted: [B, T] frames that count.
+        targets: where entities are spoken.
     """
     divergence = (unbiased.exp() * (unbiased - biased)).sum(dim=-1)
-    frames = counted & (entity == NO_BIAS)
-    return divergence[frames].mean() if frames.any() else divergence.sum() * 0
+    return _mean(divergence, targets.counted & (targets.entity == NO_BIAS))
+
+
+def spelling_loss(biased: Tensor, targets: BatchTargets, blank: int) -> Tensor:
+    """Cross-entropy of the biased output [B, T, V] and the aligned transcript where an entity is spoken.
+
+    Frames with a token and frames with a blank are averaged apart, since there are many more of the latter.
+    """
+    wrong = -biased.gather(2, targets.label[..., None])[..., 0]
+    spoken = targets.counted & (targets.entity != NO_BIAS)
+    tokens = targets.label != blank
+    return _mean(wrong, spoken & tokens) + BLANKS * _mean(wrong, spoken & ~tokens)
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    """The mean over some frames, 0 if there are none."""
+    chosen = values[where]
+    return chosen.mean() if len(chosen) else values.sum() * 0
 
 
 def _balanced(loss: Tensor, counted: Tensor, spoken: Tensor, share: float) -> Tensor:
-    """Mean over frames with an entity and mean over those without, weighted; 0 over no frames at all."""
-    inside, outside = loss[counted & spoken], loss[counted & ~spoken]
-    total = loss.sum() * 0
-    if len(inside):
-        total = total + share * inside.mean()
-    if len(outside):
-        total = total + (1 - share if len(inside) else 1.0) * outside.mean()
-    return total
+    """Mean over frames with an entity and mean over those without, weighted."""
+    inside, outside = counted & spoken, counted & ~spoken
+    own_share = share if inside.any() else 0.0
+    return own_share * _mean(loss, inside) + (1 - own_share) * _mean(loss, outside)

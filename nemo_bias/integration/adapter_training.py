@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nemo_bias.adapter.contextual_adapter import Biasing
 from nemo_bias.adapter.entity_encoder import TokenLists
 from nemo_bias.adapter.guide import Mention
-from nemo_bias.adapter.losses import batch_targets, guided_attention_loss, keeping_loss
+from nemo_bias.adapter.losses import batch_targets, guided_attention_loss, keeping_loss, spelling_loss
 from nemo_bias.adapter.training_lists import TrainingList, TrainingLists
 from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer, enabled_adapters
 from nemo_bias.integration.encoder_biasing import tokenizer_of
@@ -124,19 +124,19 @@ class AdapterLoss:
         self._transcripts, self._drawn = transcripts, drawn
 
     def loss(self, encoded: Tensor, lengths: Tensor, biasing: Biasing) -> Tensor:
-        """The guided-attention and keeping losses, times their weights."""
+        """The sum of the losses, each times its weight."""
+        config = self._config
         with torch.no_grad():
             unbiased = self._decoder(encoder_output=encoded).float()
-        entity, position, counted = (
-            each.to(encoded.device)
-            for each in batch_targets(unbiased.cpu().numpy(), lengths.tolist(), self._transcripts, self._drawn, self._blank)
+        targets = batch_targets(unbiased.cpu().numpy(), lengths.tolist(), self._transcripts, self._drawn, self._blank).to(
+            encoded.device
         )
-        guide = guided_attention_loss(biasing, entity, position, counted, self._config.spoken_share)
-        total = self._config.guide_weight * guide
-        if self._config.keep_weight:
-            biased = self._decoder(encoder_output=encoded + biasing.bias.transpose(1, 2).to(encoded.dtype)).float()
-            total = total + self._config.keep_weight * keeping_loss(unbiased, biased, entity, counted)
-        return total
+        biased = self._decoder(encoder_output=encoded + biasing.bias.transpose(1, 2).to(encoded.dtype)).float()
+        return (
+            config.guide_weight * guided_attention_loss(biasing, targets, config.spoken_share)
+            + config.spelling_weight * spelling_loss(biased, targets, self._blank)
+            + config.keep_weight * keeping_loss(unbiased, biased, targets)
+        )
 
 
 class _Recall:

@@ -33,11 +33,13 @@ class Offer(NamedTuple):
         entities: of all lists of a batch, M in all: encoded, or (in training) still to be encoded.
         offered: [B, M] which of them are in an utterance's list; None: all, whatever the batch.
         required: [B, M] which of them get the full attention in any case (training); None: none.
+        weight: multiplies the bias.
     """
 
     entities: EncodedEntities | TokenLists
     offered: Tensor | None = None
     required: Tensor | None = None
+    weight: float = 1.0
 
 
 class Supervisor(Protocol):
@@ -119,11 +121,12 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
         """Attends to the offered entities; see `ContextualAdapter.forward`."""
         if self._offer is None:
             raise RuntimeError("no entities are offered to the adapter")
-        entities, offered, required = self._offer
+        entities, offered, required, weight = self._offer
         if isinstance(entities, TokenLists):
             entities = self.contextual.encode(entities)
         most = self.training_config.attended_entities if self.training else None
-        return self.contextual(layers, lengths, entities, offered, required, most)  # type: ignore[no-any-return]
+        found: Biasing = self.contextual(layers, lengths, entities, offered, required, most)
+        return found if weight == 1.0 else found._replace(bias=weight * found.bias)
 
     def attach(self, encoder: nn.Module, name: str) -> None:
         """Registers the hooks on an encoder, which knows this adapter by a name."""

@@ -31,6 +31,7 @@ class BiasedBeamConfig:
         "entities", "manifest field with the entities of one utterance, added to the list above; null: read none"
     )
     adapter: bool = option(True, "whether a biasing adapter that the model has gets the list, too")
+    adapter_weight: float = option(1.0, "how strongly the adapter's bias counts")
     adapter_file: Optional[str] = option(None, "adapter to load into the model first; null: none")  # noqa: UP045
     method: str = option(
         "arcs",

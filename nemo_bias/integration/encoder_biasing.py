@@ -59,6 +59,7 @@ class _BatchLists:
 
     def __init__(self, decoder: BiasedBeamInfer) -> None:
         _, self._shared = decoder.prepare()
+        self._weight = decoder.config.adapter_weight
         self._own = [decoder.own_list(entities) for entities in decoder.utterance_entities or ()]
         self._shared_size = len(self._shared) if self._shared else 0
         self._firsts: list[int] = []  # where each utterance's own list starts
@@ -79,12 +80,12 @@ class _BatchLists:
         encoded = [adapter.encode(each.phrases, tokenize) for each in lists]
         entities = functools.reduce(lambda left, right: left.joined(right), encoded)
         if not any(self._own):
-            return Offer(entities)
+            return Offer(entities, weight=self._weight)
         offered = torch.zeros(len(self._own), self._size, dtype=torch.bool)
         offered[:, : self._shared_size] = True
         for row, first, each in zip(offered, self._firsts, self._own, strict=True):
             row[first : first + (len(each) if each else 0)] = True
-        return Offer(entities, offered.to(entities.keys.device))
+        return Offer(entities, offered.to(entities.keys.device), weight=self._weight)
 
     def attended(self, adapter: BiasingAdapter, utterance: int, entities: CompiledList) -> AttendedEntities | None:
         """What the adapter's attention said about the entities of one utterance's list, the global one and its own."""
