@@ -1,11 +1,13 @@
-"""Freezes a trained checkpoint as the demo checkpoint.
+"""Freezes a trained checkpoint, or a trained adapter, as the demo's.
 
     python scripts/export_demo.py TRAINED.nemo scripts/demo/demo.nemo
+    python scripts/export_demo.py adapter.pt scripts/demo/adapter.pt
 
 The encoder's and decoder's weights are rounded to half precision, which halves the file; NeMo computes with them in single
 precision again after `restore_from`. The sections `train_ds` and `validation_ds` are filled in where they are missing, since
 NeMo's `transcribe`, `transcribe_speech_parallel.py` and `train_asr_adapter.py` (which drops every key that is not there)
-read them. Nothing else changes: the file is a stock NeMo checkpoint that knows nothing of nemo_bias.
+read them. Nothing else changes: the file is a stock NeMo checkpoint that knows nothing of nemo_bias. An adapter's weights are
+rounded likewise.
 """
 
 from __future__ import annotations
@@ -30,15 +32,35 @@ DATASET = {
 
 
 def main() -> None:
-    """Restores, rounds and saves."""
+    """Reads, rounds and saves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trained", help="the checkpoint to freeze")
+    parser.add_argument("trained", help="the checkpoint or adapter file to freeze")
     parser.add_argument("demo", help="where to write it")
     args = parser.parse_args()
+    if args.trained.endswith(".pt"):
+        export_adapter(args.trained, args.demo)
+    else:
+        export_checkpoint(args.trained, args.demo)
 
+
+def export_adapter(trained: str, demo: str) -> None:
+    """Rounds the weights in an adapter file."""
+    import torch
+
+    from nemo_bias.integration.adapter_file import read_adapter_file
+
+    content = read_adapter_file(trained)
+    for name, states in content.items():
+        if name != "__cfg__":
+            content[name] = [{key: value.half() for key, value in state.items()} for state in states]
+    torch.save(content, demo)
+
+
+def export_checkpoint(trained: str, demo: str) -> None:
+    """Rounds the encoder and decoder of a checkpoint and completes its config."""
     from nemo.collections.asr.models import ASRModel
 
-    model = ASRModel.restore_from(args.trained, map_location="cpu")
+    model = ASRModel.restore_from(trained, map_location="cpu")
     with open_dict(model.cfg):
         for section in ("train_ds", "validation_ds"):
             given = model.cfg.get(section) or {}
@@ -46,7 +68,7 @@ def main() -> None:
         model.cfg.tokenizer.dir = None  # the file holds the tokenizer
     model.encoder.half()
     model.decoder.half()
-    model.save_to(args.demo)
+    model.save_to(demo)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,25 @@ class AdapterFileError(ValueError):
     """An adapter file is broken, or does not fit the model."""
 
 
+def read_adapter_file(path: str | Path) -> dict[str, Any]:
+    """The content of an adapter file: under ``__cfg__`` the configs, under each adapter's name a list of state dicts.
+
+    Raises:
+        AdapterFileError: there is no such file, or it is broken or holds anything but configs and tensors.
+    """
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content["__cfg__"], DictConfig):
+            raise TypeError("its configs are missing")
+    except FileNotFoundError as error:
+        raise AdapterFileError(f"{path}: there is no such file") from error
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise AdapterFileError(f"{path}: not an adapter file that NeMo saved ({reason})") from error
+    return {key: value for key, value in content.items() if key == "__cfg__" or isinstance(value, list)}
+
+
 def load_adapter(model: Any, path: str | Path, name: str | None = None) -> BiasingAdapter:
     """Adds a saved biasing adapter to a stock NeMo model and enables it.
 
@@ -53,20 +72,9 @@ def load_adapter(model: Any, path: str | Path, name: str | None = None) -> Biasi
         AdapterFileError: the file is broken, has no such adapter, was made for another recogniser, or the model has an
             adapter of that name already.
     """
-    try:
-        with torch.serialization.safe_globals(HARMLESS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        configs = content["__cfg__"]
-        found = {
-            key.rpartition(":")[2]: states
-            for key, states in content.items()
-            if key != "__cfg__" and isinstance(states, list)
-        }
-    except FileNotFoundError as error:
-        raise AdapterFileError(f"{path}: there is no such file") from error
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AdapterFileError(f"{path}: not an adapter file that NeMo saved ({reason})") from error
+    content = read_adapter_file(path)
+    configs = content["__cfg__"]
+    found = {key.rpartition(":")[2]: states for key, states in content.items() if key != "__cfg__"}
     ours = [key for key in found if is_ours(configs.get(key) or {})]
     if name is None and len(ours) != 1:
         held = f"has the biasing adapters {', '.join(ours)}; say which" if ours else "has no biasing adapter"
