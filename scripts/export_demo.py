@@ -6,8 +6,8 @@
 The encoder's and decoder's weights are rounded to half precision, which halves the file; NeMo computes with them in single
 precision again after `restore_from`. The sections `train_ds` and `validation_ds` are filled in where they are missing, since
 NeMo's `transcribe`, `transcribe_speech_parallel.py` and `train_asr_adapter.py` (which drops every key that is not there)
-read them. Nothing else changes: the file is a stock NeMo checkpoint that knows nothing of nemo_bias. An adapter's weights are
-rounded likewise.
+read them. Nothing else changes: the file is a stock NeMo checkpoint that knows nothing of nemo_bias.
+The weights in an adapter file are rounded likewise.
 """
 
 from __future__ import annotations

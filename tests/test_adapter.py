@@ -13,7 +13,14 @@ from nemo_bias.adapter.config import ContextualAdapterConfig
 from nemo_bias.adapter.contextual_adapter import LEAST, UNLIKELY, Biasing, ContextualAdapter, whole_entity_scores
 from nemo_bias.adapter.entity_encoder import TokenLists
 from nemo_bias.adapter.guide import NO_BIAS
-from nemo_bias.adapter.losses import SUBWORD_STAGE, guided_attention_loss, keeping_loss
+from nemo_bias.adapter.losses import (
+    BLANKS,
+    SUBWORD_STAGE,
+    BatchTargets,
+    guided_attention_loss,
+    keeping_loss,
+    spelling_loss,
+)
 
 VOCABULARY, WIDTH, OUTPUT = 13, 16, 10
 LISTED = [(1, 2, 3), (4,), (5, 6), (7, 8, 9, 10), (2, 11), (12, 1, 0)]
@@ -291,7 +298,15 @@ def attention(entity_probabilities, chosen, subword_probabilities):
     return Biasing(torch.zeros(1), first.log()[None], torch.tensor([chosen]), second.log()[None, :, None])
 
 
-ENTITY, POSITION = torch.tensor([[NO_BIAS, 1, 1, NO_BIAS]]), torch.tensor([[0, 0, 1, 0]])  # 4 frames, M = 2, S = 2
+BLANK = 2
+
+
+def spoken(counted=(True,) * 4):
+    """Four frames; the two tokens of entity 1 are spoken in the middle."""
+    entity, position = torch.tensor([[NO_BIAS, 1, 1, NO_BIAS]]), torch.tensor([[0, 0, 1, 0]])
+    return BatchTargets(entity, position, torch.tensor([[BLANK, 1, BLANK, BLANK]]), torch.tensor([counted]))
+
+
 RIGHT = [[0.98, 0.01, 0.01], [0.01, 0.01, 0.98], [0.01, 0.01, 0.98], [0.98, 0.01, 0.01]]
 RIGHT_SUBWORDS = [  # of the entities 1, 0
     [0.96, 0.01, 0.01, 0.01, 0.01],
@@ -302,8 +317,7 @@ RIGHT_SUBWORDS = [  # of the entities 1, 0
 
 
 def guided(first=RIGHT, chosen=(1, 0), second=RIGHT_SUBWORDS, counted=(True,) * 4, share=0.3):
-    found = attention(first, list(chosen), second)
-    return float(guided_attention_loss(found, ENTITY, POSITION, torch.tensor([counted]), spoken_share=share))
+    return float(guided_attention_loss(attention(first, list(chosen), second), spoken(counted), spoken_share=share))
 
 
 def swapped(rows, frame, a, b):
@@ -335,7 +349,7 @@ def test_guided_attention_loss_of_wrong_attention(wrong):
 def test_guided_attention_loss_needs_the_first_stage():
     found = attend(tiny().eval())
     with pytest.raises(ValueError, match="the adapter was not in training mode"):
-        guided_attention_loss(found, ENTITY, POSITION, torch.tensor([[True] * 4]), spoken_share=0.3)
+        guided_attention_loss(found, spoken(), spoken_share=0.3)
 
 
 def test_guided_attention_loss_weighs_frames():
@@ -359,10 +373,17 @@ def test_keeping_loss():
     half, sure = torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1])
     unbiased, biased = torch.stack([half, half, half, half]).log()[None], torch.stack([half, sure, half, sure]).log()[None]
     divergence = 0.5 * (math.log(0.5 / 0.9) + math.log(0.5 / 0.1))
-    everywhere, nowhere = torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, dtype=torch.bool)
-    assert float(keeping_loss(unbiased, biased, ENTITY, everywhere)) == pytest.approx(divergence / 2)  # frames 0 and 3
-    assert float(keeping_loss(unbiased, biased, ENTITY, torch.tensor([[True, True, True, False]]))) == 0
-    assert float(keeping_loss(unbiased, biased, ENTITY, nowhere)) == 0
+    assert float(keeping_loss(unbiased, biased, spoken())) == pytest.approx(divergence / 2)  # of the frames 0 and 3
+    assert float(keeping_loss(unbiased, biased, spoken((True, True, True, False)))) == 0
+    assert float(keeping_loss(unbiased, biased, spoken((False,) * 4))) == 0
+
+
+def test_spelling_loss():
+    biased = torch.tensor([[[0.1, 0.1, 0.8], [0.1, 0.7, 0.2], [0.3, 0.1, 0.6], [0.8, 0.1, 0.1]]]).log()
+    expected = -math.log(0.7) - BLANKS * math.log(0.6)  # of the frames 1 and 2
+    assert float(spelling_loss(biased, spoken(), BLANK)) == pytest.approx(expected)
+    assert float(spelling_loss(biased, spoken((True, False, True, True)), BLANK)) == pytest.approx(-BLANKS * math.log(0.6))
+    assert float(spelling_loss(biased, spoken((False,) * 4), BLANK)) == 0
 
 
 @pytest.mark.parametrize("context_layers", [1, 2])
@@ -394,19 +415,20 @@ class Speech:
         return int(torch.randint(low, high, (1,), generator=self.draw))
 
     def __call__(self):
-        """Layers, lengths, a new list, and what is spoken where: the entity and the position in it, [B, T]."""
+        """Layers, lengths, a new list, and what is spoken where."""
         listed = [tuple(self.number(0, self.tokens) for _ in range(self.number(2, 4))) for _ in range(self.listed)]
-        spoken = torch.randint(self.tokens, (self.batch, self.frames // 2), generator=self.draw)
-        entity, position = torch.full_like(spoken, NO_BIAS), torch.zeros_like(spoken)
+        label = torch.randint(self.tokens, (self.batch, self.frames // 2), generator=self.draw)
+        entity, position = torch.full_like(label, NO_BIAS), torch.zeros_like(label)
         for b in range(self.batch):
             m = self.number(0, self.listed)
             length = len(listed[m])
             place = slice(first := self.number(0, self.frames // 2 - length + 1), first + length)
-            spoken[b, place], entity[b, place], position[b, place] = torch.tensor(listed[m]), m, torch.arange(length)
-        spoken, entity, position = (each.repeat_interleave(2, dim=1) for each in (spoken, entity, position))
-        sound = self.sounds[spoken]
+            label[b, place], entity[b, place], position[b, place] = torch.tensor(listed[m]), m, torch.arange(length)
+        entity, position, label = (each.repeat_interleave(2, dim=1) for each in (entity, position, label))
+        targets = BatchTargets(entity, position, label, torch.ones_like(entity, dtype=torch.bool))
+        sound = self.sounds[label]
         layers = [sound + 0.3 * torch.randn(sound.shape, generator=self.draw) for _ in range(2)]
-        return layers, torch.full((self.batch,), self.frames), TokenLists.of(listed), entity, position
+        return layers, torch.full((self.batch,), self.frames), TokenLists.of(listed), targets
 
 
 def test_it_learns_to_find_entities_that_it_never_saw():
@@ -416,25 +438,24 @@ def test_it_learns_to_find_entities_that_it_never_saw():
     optimizer = torch.optim.Adam(adapter.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
     for _ in range(steps):
-        layers, lengths, lists, entity, position = speech()
+        layers, lengths, lists, targets = speech()
         found = adapter(layers, lengths, adapter.encode(lists))
-        counted = torch.ones_like(entity, dtype=torch.bool)
         optimizer.zero_grad()
-        guided_attention_loss(found, entity, position, counted, spoken_share=0.5).backward()
+        guided_attention_loss(found, targets, spoken_share=0.5).backward()
         optimizer.step()
         schedule.step()
 
     right, right_subword, right_silence = [], [], []
     for _ in range(20):  # lists and sentences anew
-        layers, lengths, lists, entity, position = speech()
+        layers, lengths, lists, targets = speech()
         with torch.no_grad():
             found = adapter(layers, lengths, adapter.encode(lists))
         longest = int(lists.lengths.max())
         best = found.subword_log_probs[:, :, 0].argmax(dim=-1)
         attended = torch.where(best == 0, NO_BIAS, found.chosen.gather(1, (best - 1).clamp(min=0) // longest))
-        inside = entity != NO_BIAS
-        right.append((attended == entity)[inside])
-        right_subword.append(((best - 1) % longest == position)[inside & (attended == entity)])
-        right_silence.append((attended == entity)[~inside])
+        inside, hit = targets.entity != NO_BIAS, attended == targets.entity
+        right.append(hit[inside])
+        right_subword.append(((best - 1) % longest == targets.position)[inside & hit])
+        right_silence.append(hit[~inside])
     rates = [float(torch.cat(each).float().mean()) for each in (right, right_subword, right_silence)]
     assert min(rates) > 0.9, rates

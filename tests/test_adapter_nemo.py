@@ -131,7 +131,7 @@ def test_a_disabled_adapter_changes_nothing(stock, batch):
     assert same(outputs(model, batch, NAMES), outputs(stock, batch))
     model.set_enabled_adapters(enabled=True)
     assert same(outputs(model, batch, NAMES), expected)
-    model.set_enabled_adapters(enabled=False)
+    model.encoder.set_enabled_adapters(enabled=False)
     assert model.get_enabled_adapters() == []
     assert same(outputs(model, batch, NAMES), outputs(stock, batch))
 
@@ -186,10 +186,12 @@ def test_one_of_several_adapters_is_loaded(adapter_file, batch, tmp_path):
         load_adapter(restore(), path)
     with pytest.raises(AdapterFileError, match=rf"{path} has no biasing adapter 'mames'; it has names, other_names"):
         load_adapter(restore(), path, "mames")
-    model = restore()
-    assert load_adapter(model, path, "other_names").contextual.config.heads == 2
-    both.set_enabled_adapters("names", enabled=False)
-    assert same(outputs(model, batch, NAMES), outputs(both, batch, NAMES))
+    for name, other in (("other_names", "names"), ("names", "other_names")):  # NeMo saves both under the shorter name
+        model = restore()
+        assert load_adapter(model, path, name).contextual.config.heads == {"names": 1, "other_names": 2}[name]
+        both.set_enabled_adapters(name, enabled=True)
+        both.set_enabled_adapters(other, enabled=False)
+        assert same(outputs(model, batch, NAMES), outputs(both, batch, NAMES))
 
 
 def altered(adapter_file, path, **recogniser):
@@ -295,26 +297,33 @@ def test_a_name_that_is_taken(adapted, adapter_file):
 def broken(content, kind):
     """An adapter file with something wrong in it."""
     state = content["names"][0]
-    return (
-        content
-        | {
-            "no mapping": {"__cfg__": 3},
-            "no weights": {"names": []},
-            "weights missing": {"names": [dict(list(state.items())[1:])]},
-            "weights of another size": {"names": [{key: value[..., :1] for key, value in state.items()}]},
-        }[kind]
-    )
+    changes = {
+        "no mapping": {"__cfg__": 3},
+        "no weights": {"names": []},
+        "weights missing": {"names": [dict(list(state.items())[1:])]},
+        "weights of another size": {"names": [{key: value[..., :1] for key, value in state.items()}]},
+    }
+    return content | changes[kind]
 
 
-@pytest.mark.xfail(strict=True, reason="what is wrong inside the file is found too late, or by an error of another kind")
-@pytest.mark.parametrize("kind", ["no mapping", "no weights", "weights missing", "weights of another size"])
+UNCHECKED = pytest.mark.xfail(strict=True, reason="the weights are not checked before the adapter is added")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "no mapping",
+        pytest.param("no weights", marks=UNCHECKED),
+        pytest.param("weights missing", marks=UNCHECKED),
+        pytest.param("weights of another size", marks=UNCHECKED),
+    ],
+)
 def test_files_with_wrong_content_are_refused(adapter_file, tmp_path, kind):
     path = tmp_path / "names.pt"
     torch.save(broken(torch.load(adapter_file, weights_only=False), kind), path)
     model = restore()
-    with pytest.raises(Exception, match="") as caught:
+    with pytest.raises(AdapterFileError, match=str(path)):
         load_adapter(model, path)
-    assert isinstance(caught.value, AdapterFileError) and str(path) in str(caught.value)
     assert not biasing_adapters(model)
 
 
@@ -347,13 +356,12 @@ def test_chosen_layers_make_the_query(batch):
     model = with_adapter(restore(), contextual={"layers": [5, 2]})
     adapter = biasing_adapters(model)["names"]
     assert adapter.tapped == [2, 5]
-    heard = {}
+    heard, asked = [], []
     for layer in (2, 5):
-        keep = lambda module, args, output, layer=layer: heard.update({layer: output})  # noqa: E731
-        model.encoder.layers[layer - 1].register_forward_hook(keep)
-    adapter.contextual.query.register_forward_hook(lambda module, args, output: heard.update(query=args[0]))
+        model.encoder.layers[layer - 1].register_forward_hook(lambda module, args, output: heard.append(output))
+    adapter.contextual.query.register_forward_hook(lambda module, args, output: asked.extend(args[0]))
     outputs(model, batch, NAMES)
-    assert all(a is b for a, b in zip(heard["query"], (heard[2], heard[5]), strict=True))
+    assert len(asked) == 2 and all(a is b for a, b in zip(asked, heard, strict=True))
 
 
 def test_an_adapter_needs_add_adapter():
@@ -454,6 +462,8 @@ def test_an_adapter_file_in_the_decoding_config(adapted, adapter_file, clips, st
     assert texts(transcribe(model, clips, batch_size=2)) == texts(plain)
     set_entities(model, method="greedy", adapter_file=adapter_file)
     assert texts(transcribe(model, clips, batch_size=2)) == texts(plain)
+    set_entities(model, NAMES, method="greedy", adapter_file=adapter_file, adapter_weight=0.0)
+    assert texts(transcribe(model, clips, batch_size=2)) == texts(plain)
     set_entities(model, NAMES, adapter_file=adapter_file)  # the default method decodes what the adapter has biased
     assert same(log_probs(model, clips, batch_size=2), [h.y_sequence for h in by_hand])
 
@@ -465,21 +475,28 @@ def test_the_off_switch_in_transcription(adapted, clips, stock, monkeypatch):
     assert same(log_probs(adapted, clips[:2]), plain)
 
 
-@pytest.mark.parametrize("shared", [[], ["compact", "batman family"]])
-def test_own_lists_reach_only_their_utterances(adapted, clips, tmp_path, shared):
+def spans(hypothesis):
+    return [(span.entity, span.start, span.end) for span in getattr(hypothesis, "entity_spans", ())]
+
+
+@pytest.mark.parametrize(
+    ("method", "shared"), [("greedy", []), ("greedy", ["compact", "batman family"]), ("arcs", ["compact", "batman family"])]
+)
+def test_own_lists_reach_only_their_utterances(adapted, clips, tmp_path, method, shared):
     own = [NAMES[:1], [], [{"text": name} for name in NAMES[1:3]], NAMES[3]]
     items = [{**clip, "entities": entities} for clip, entities in zip(clips, own, strict=False)]
     del items[1]["entities"]
-    set_entities(adapted, shared, method="greedy")
+    set_entities(adapted, shared, method=method)
     together = transcribe_manifest(adapted, items, tmp_path / "m.jsonl", batch_size=4)
     apart = transcribe_manifest(adapted, items, tmp_path / "m.jsonl", batch_size=1)
     for item, entities, joint, single in zip(items, own, together, apart, strict=True):
-        set_entities(adapted, [*shared, *([entities] if isinstance(entities, str) else entities)], method="greedy")
+        set_entities(adapted, [*shared, *([entities] if isinstance(entities, str) else entities)], method=method)
         (alone,) = transcribe(adapted, [item])
         assert single.text == joint.text == alone.text
+        assert spans(single) == spans(joint) == spans(alone)
         torch.testing.assert_close(single.y_sequence, alone.y_sequence, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(joint.y_sequence, alone.y_sequence, rtol=1e-3, atol=1e-3)
-    set_entities(adapted, [*shared, *NAMES[:4]], method="greedy")
+    set_entities(adapted, [*shared, *NAMES[:4]], method=method)
     for single, with_all in zip(apart, log_probs(adapted, items, batch_size=1), strict=True):
         assert (single.y_sequence - with_all).abs().max() > 0.1
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_bias.adapter.config import AdapterTrainingConfig
-from nemo_bias.adapter.guide import NO_BIAS, Mention, Word, attention_targets, words_of
+from nemo_bias.adapter.guide import NO_BIAS, Mention, Word, aligned_targets, words_of
 from nemo_bias.adapter.losses import batch_targets
 from nemo_bias.adapter.training_lists import TrainingList, TrainingLists
 from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
@@ -117,8 +117,10 @@ def peaky(path, width=BLANK + 1):
 
 def targets(path, tokens, *mentions):
     """Entities and positions of the frames, as strings: "." is no entity."""
-    entity, position = attention_targets(peaky(path), [int(t) for t in tokens], [Mention(*m) for m in mentions], BLANK)
-    assert entity.shape == position.shape == (len(path),)
+    found = aligned_targets(peaky(path), [int(t) for t in tokens], [Mention(*m) for m in mentions], BLANK)
+    entity, position, label = found
+    assert entity.shape == position.shape == label.shape == (len(path),)
+    assert "".join("." if k == BLANK else str(k) for k in label) == path or not mentions
     written = "".join("." if e == NO_BIAS else str(e) for e in entity)
     return written, "".join("." if e == NO_BIAS else str(p) for e, p in zip(entity, position, strict=True))
 
@@ -168,9 +170,9 @@ def test_neighbouring_mentions_with_one_frame_between_both_count():
 @pytest.mark.parametrize(("frames", "tokens"), [(1, [1, 2]), (2, [3, 3]), (4, [1, 1, 2, 2])])
 def test_an_utterance_too_short_for_its_transcript_has_no_targets(frames, tokens):
     mentions = [Mention(0, 0, 1)]
-    assert attention_targets(peaky("." * frames), tokens, mentions, BLANK) is None
+    assert aligned_targets(peaky("." * frames), tokens, mentions, BLANK) is None
     enough = len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
-    assert attention_targets(peaky("." * enough), tokens, mentions, BLANK) is not None
+    assert aligned_targets(peaky("." * enough), tokens, mentions, BLANK) is not None
 
 
 def test_targets_of_a_batch():
@@ -178,9 +180,10 @@ def test_targets_of_a_batch():
         ((1, 2), (3,)), np.ones((3, 2), np.bool_), ((Mention(0, 0, 2),), (Mention(1, 0, 1),), (Mention(1, 1, 2),))
     )
     log_probs = np.stack([peaky(".1.2."), peaky("3...1"), peaky(".4.3.")])
-    entity, position, counted = batch_targets(log_probs, [5, 1, 4], [[1, 2], [3, 3], [4, 3]], drawn, BLANK)
+    entity, position, label, counted = batch_targets(log_probs, [5, 1, 4], [[1, 2], [3, 3], [4, 3]], drawn, BLANK)
     assert entity.tolist() == [[0, 0, 0, 0, 0], [NO_BIAS] * 5, [NO_BIAS, NO_BIAS, 1, 1, NO_BIAS]]
     assert position.tolist() == [[0, 0, 0, 1, 1], [0] * 5, [0] * 5]
+    assert label.tolist() == [[9, 1, 9, 2, 9], [9] * 5, [9, 4, 9, 3, 9]]
     assert counted.tolist() == [[True] * 5, [False] * 5, [True] * 4 + [False]]  # the second is too short
 
 
