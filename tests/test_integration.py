@@ -509,5 +509,5 @@ def test_another_nemo_is_refused():
 
     module = ModuleType("nemo.collections.asr.parts.mixins.transcription")
     module.TranscriptionMixin = type("TranscriptionMixin", (), {})
-    with pytest.raises(RuntimeError, match=r"TranscriptionMixin\._transcribe_input_processing is gone"):
+    with pytest.raises(RuntimeError, match=r"TranscriptionMixin\.transcribe_generator is gone"):
         manifest_entities.apply(module)

@@ -108,11 +108,12 @@ def aligned_targets(
     for mention in sorted(mentions, key=lambda m: (m.first - m.end, m.first)):
         first = max(starts[mention.first] - 1, ends[mention.first - 1] + 1 if mention.first else 0)
         last = min(ends[mention.end - 1] + 1, starts[mention.end] - 1 if mention.end < len(array) else frames - 1)
-        if (entity[first : last + 1] != NO_BIAS).any():
+        if (entity[starts[mention.first] : ends[mention.end - 1] + 1] != NO_BIAS).any():
             continue
-        covered = np.arange(first, last + 1)[:, None]
+        covered = np.arange(first, last + 1)
+        covered = covered[entity[covered] == NO_BIAS]  # a frame between two entities belongs to the one that came first
         inside = slice(mention.first, mention.end)
-        distance = np.maximum(np.maximum(starts[inside] - covered, covered - ends[inside]), 0)
-        entity[first : last + 1] = mention.entity
-        position[first : last + 1] = distance.argmin(axis=1)
+        distance = np.maximum(np.maximum(starts[inside] - covered[:, None], covered[:, None] - ends[inside]), 0)
+        entity[covered] = mention.entity
+        position[covered] = distance.argmin(axis=1)
     return Targets(entity, position, path.astype(np.int64))

@@ -71,11 +71,11 @@ class TrainingLists:
         self._common: set[str] = set()
         self._pool: dict[Phrase, tuple[int, ...]] = {}
         self._phrases: list[Phrase] = []
-        self._marked: dict[str, set[Phrase]] = {}
+        self._marked: dict[str, dict[Phrase, None]] = {}  # by first word; dicts keep their order, sets do not
         for phrase in marked:
             words = tuple(phrase.split())
             if words:
-                self._marked.setdefault(words[0], set()).add(words)
+                self._marked.setdefault(words[0], {})[words] = None
 
     @property
     def ready(self) -> bool:
@@ -138,7 +138,7 @@ class TrainingLists:
 
     def _add_distractors(self, listed: dict[Phrase, tuple[int, ...]], size: int) -> None:
         for _ in range(2 * size):  # a small corpus may not have enough
-            if len(listed) >= size:
+            if len(listed) >= size or not self._phrases:
                 break
             phrase = self._draw.choice(self._phrases)
             listed.setdefault(phrase, self._pool[phrase])

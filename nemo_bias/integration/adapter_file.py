@@ -16,8 +16,8 @@ from omegaconf.base import ContainerMetadata, Metadata
 from omegaconf.nodes import AnyNode
 
 from nemo_bias.integration.adapter_config import recogniser_of
-from nemo_bias.integration.biasing_adapter import BiasingAdapter
-from nemo_bias.integration.encoder import check_recogniser, is_ours
+from nemo_bias.integration.biasing_adapter import BiasingAdapter, biasing_adapters
+from nemo_bias.integration.encoder import check_encoder, check_recogniser, is_ours
 
 # What an OmegaConf config is made of; with tensors, all that such a file may hold.
 HARMLESS: list[Any] = [
@@ -86,13 +86,44 @@ def load_adapter(model: Any, path: str | Path, name: str | None = None) -> Biasi
         raise AdapterFileError(f"{path}: the model has an adapter named {name!r} already")
     config = configs[name]
     try:
+        check_encoder(model)
         check_recogniser(config.get("recogniser"), recogniser_of(model), f"{path}: adapter {name!r}")
-    except ValueError as error:
-        raise AdapterFileError(str(error)) from error
-    state = {key.removeprefix(f"{name}."): value for key, value in found[name][0].items() if key.startswith(f"{name}.")}
+        state = _state(found[name], name)
+        parts = {part: config.get(part) for part in ("contextual", "training", "recogniser")}
+        BiasingAdapter(**parts).load_state_dict(
+            state
+        )  # an adapter of its own, so that a wrong file leaves the model as it was
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise AdapterFileError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     with torch.inference_mode(False):  # `transcribe` loads it within one, where parameters would never be trainable again
         model.add_adapter(name, cfg=config)
         adapter: BiasingAdapter = model.encoder.adapter_layer[name]
         adapter.load_state_dict(state)
         model.set_enabled_adapters(name, enabled=True)
         return adapter.train(model.training).to(model.device)
+
+
+def holds_adapters(model: Any, path: str | Path) -> bool:
+    """Whether a model has the adapters of a file already, such as one that was saved after they were loaded.
+
+    Raises:
+        AdapterFileError: the file is broken.
+    """
+    present = biasing_adapters(model)
+    stored = {key.rpartition(":")[2]: states for key, states in read_adapter_file(path).items() if key != "__cfg__"}
+    return bool(stored) and all(
+        name in present and _equal(present[name], _state(states, name)) for name, states in stored.items()
+    )
+
+
+def _equal(adapter: BiasingAdapter, wanted: dict[str, torch.Tensor]) -> bool:
+    state = adapter.state_dict()
+    return state.keys() == wanted.keys() and all(
+        torch.equal(value.to(state[key]), state[key]) for key, value in wanted.items()
+    )
+
+
+def _state(states: list[dict[str, torch.Tensor]], name: str) -> dict[str, torch.Tensor]:
+    if len(states) != 1:
+        raise AdapterFileError(f"adapter {name!r} has {len(states)} sets of weights; a biasing adapter has one")
+    return {key.removeprefix(f"{name}."): value for key, value in states[0].items() if key.startswith(f"{name}.")}

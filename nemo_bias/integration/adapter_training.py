@@ -151,11 +151,13 @@ class _Recall:
         self._hook = decoder.register_forward_hook(self._listen)
 
     def _listen(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        self._log_probs = output
+        if self._log_probs is None:  # later calls are those of inter-CTC layers
+            self._log_probs = output
 
     def expect(self, transcripts: Sequence[Sequence[int]], drawn: TrainingList) -> None:
         """Remembers what is spoken in the batch that comes."""
         self._transcripts, self._mentions = transcripts, drawn.mentions
+        self._log_probs = None
 
     def count(self) -> None:
         """Counts the mentions that the labels of the batch write, as often as they are spoken at most."""
@@ -184,7 +186,9 @@ class _Recall:
         self._hook.remove()
 
 
-def _offer(drawn: TrainingList, device: torch.device) -> Offer:
+def _offer(drawn: TrainingList, device: torch.device) -> Offer | None:
+    if not drawn.entities:
+        return None
     return Offer(
         TokenLists.of(drawn.entities, device),
         torch.from_numpy(drawn.offered).to(device),

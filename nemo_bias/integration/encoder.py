@@ -14,10 +14,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_bias.integration.adapter_config import ADAPTER_TARGET, RecogniserConfig, recogniser_of
+from nemo_bias.adapter.config import AdapterTrainingConfig, ContextualAdapterConfig
+from nemo_bias.integration.adapter_config import ADAPTER_TARGET, RecogniserConfig, recogniser_of, tapped_layers
+from nemo_bias.integration.targets import OUR_PREFIX
 from nemo_bias.options import typed_config
-
-OUR_PREFIX = "nemo_bias."
 
 
 def apply(module: ModuleType) -> None:
@@ -27,15 +27,6 @@ def apply(module: ModuleType) -> None:
         RuntimeError: the module is not the one that this package knows.
     """
     EXTENDED[module.__name__.rpartition(".")[2]](module)
-
-
-def _allow_targets(common: ModuleType) -> None:
-    for name in ("ALLOWED_TARGET_PREFIXES", "ALLOWED_ADAPTER_STRATEGY_PREFIXES"):
-        prefixes = getattr(common, name, None)
-        if not isinstance(prefixes, list):
-            raise RuntimeError(f"nemo_bias does not know this NeMo: {name} is gone; install nemo_toolkit 3.0")
-        if OUR_PREFIX not in prefixes:
-            prefixes.append(OUR_PREFIX)
 
 
 def _extend_encoder(conformer: ModuleType) -> None:
@@ -54,7 +45,6 @@ def _extend_model(mixins: ModuleType) -> None:
 
 
 EXTENDED: dict[str, Callable[[ModuleType], None]] = {
-    "common": _allow_targets,
     "conformer_encoder": _extend_encoder,
     "asr_adapter_mixins": _extend_model,
 }
@@ -86,7 +76,9 @@ def _add_to_model(original: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(self: Any, name: str, cfg: Any) -> Any:
         cfg = OmegaConf.structured(cfg) if not isinstance(cfg, DictConfig) else cfg
         if is_ours(cfg):
+            check_encoder(self)
             check_recogniser(cfg.get("recogniser"), recogniser_of(self), f"adapter {name!r}")
+            _check_options(cfg, recogniser_of(self))  # now, since NeMo keeps the config of an adapter that fails
             _prepare_encoder(self)
             cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
             cfg._target_ = ADAPTER_TARGET
@@ -96,16 +88,28 @@ def _add_to_model(original: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _prepare_encoder(model: Any) -> None:
-    """Gives the encoder the class that can hold adapters, in its config by the full path: `restore_from` knows no other.
+def check_encoder(model: Any) -> None:
+    """Whether a model can have a biasing adapter.
 
     Raises:
         TypeError: the model has another kind of encoder.
     """
-    from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder, ConformerEncoderAdapter
+    from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 
     if not isinstance(getattr(model, "encoder", None), ConformerEncoder):
         raise TypeError(f"a biasing adapter needs a Conformer encoder; {type(model).__name__} has none")
+
+
+def _check_options(cfg: Any, recogniser: RecogniserConfig) -> None:
+    typed_config(AdapterTrainingConfig, cfg.get("training"), "adapter.training")
+    contextual = typed_config(ContextualAdapterConfig, cfg.get("contextual"), "adapter.contextual")
+    tapped_layers(contextual, recogniser.encoder_layers)
+
+
+def _prepare_encoder(model: Any) -> None:
+    """Gives the encoder the class that can hold adapters, in its config by the full path: `restore_from` knows no other."""
+    from nemo.collections.asr.modules.conformer_encoder import ConformerEncoderAdapter
+
     if not isinstance(model.encoder, ConformerEncoderAdapter):
         model.replace_adapter_compatible_modules(update_config=False, verbose=False)
     with open_dict(model.cfg):

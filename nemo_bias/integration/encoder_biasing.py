@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nemo_bias.decoder.search import CompiledList
-from nemo_bias.decoder.spotter import AttendedEntities
-
 if TYPE_CHECKING:
+    from nemo_bias.decoder.search import CompiledList
+    from nemo_bias.decoder.spotter import AttendedEntities
     from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer
     from nemo_bias.integration.strategy import BiasedBeamInfer
 
@@ -26,9 +25,10 @@ def load_configured_adapter(model: Any, decoders: Sequence[BiasedBeamInfer]) -> 
         path = decoder.config.adapter_file
         loaded = model.__dict__.setdefault(LOADED, set())
         if path and path not in loaded:
-            from nemo_bias.integration.adapter_file import load_adapter
+            from nemo_bias.integration.adapter_file import holds_adapters, load_adapter
 
-            load_adapter(model, path)
+            if not holds_adapters(model, path):
+                load_adapter(model, path)
             loaded.add(path)
 
 
@@ -51,22 +51,23 @@ def entities_offered(model: Any, decoders: Sequence[BiasedBeamInfer]) -> Iterato
 
 
 class _BatchLists:
-    """The lists of a batch in one row: the global list, then the own lists of the utterances.
+    """The entities of a batch: those of the global list, then those that only utterances' own lists have.
 
     Args:
         decoder: has the global list, and the entities of the utterances that are about to be decoded.
     """
 
     def __init__(self, decoder: BiasedBeamInfer) -> None:
-        _, self._shared = decoder.prepare()
+        _, shared = decoder.prepare()
         self._weight = decoder.config.adapter_weight
-        self._own = [decoder.own_list(entities) for entities in decoder.utterance_entities or ()]
-        self._shared_size = len(self._shared) if self._shared else 0
-        self._firsts: list[int] = []  # where each utterance's own list starts
-        self._size = self._shared_size
-        for each in self._own:
-            self._firsts.append(self._size)
-            self._size += len(each) if each else 0
+        self._shared = shared.phrases if shared else ()
+        own = [decoder.own_list(entities) for entities in decoder.utterance_entities or ()]
+        places = {phrase: k for k, phrase in enumerate(self._shared)}
+        self._places = []  # of each utterance's entities: the global ones, then its own
+        for each in own:
+            own_places = [places.setdefault(phrase, len(places)) for phrase in (each.phrases if each else ())]
+            self._places.append([*range(len(self._shared)), *own_places])
+        self._own = tuple(places)[len(self._shared) :]
 
     def offer(self, adapter: BiasingAdapter, tokenize: Any) -> Offer | None:
         """The entities as an adapter takes them; None if there are none."""
@@ -74,30 +75,30 @@ class _BatchLists:
 
         from nemo_bias.integration.biasing_adapter import Offer
 
-        lists = [each for each in (self._shared, *self._own) if each]
+        lists = [phrases for phrases in (self._shared, self._own) if phrases]
         if not lists:
             return None
-        encoded = [adapter.encode(each.phrases, tokenize) for each in lists]
-        entities = functools.reduce(lambda left, right: left.joined(right), encoded)
-        if not any(self._own):
+        entities = functools.reduce(
+            lambda left, right: left.joined(right), [adapter.encode(phrases, tokenize) for phrases in lists]
+        )
+        if not self._own:
             return Offer(entities, weight=self._weight)
-        offered = torch.zeros(len(self._own), self._size, dtype=torch.bool)
-        offered[:, : self._shared_size] = True
-        for row, first, each in zip(offered, self._firsts, self._own, strict=True):
-            row[first : first + (len(each) if each else 0)] = True
+        offered = torch.zeros(len(self._places), len(entities.lengths), dtype=torch.bool)
+        for row, places in zip(offered, self._places, strict=True):
+            row[places] = True
         return Offer(entities, offered.to(entities.keys.device), weight=self._weight)
 
     def attended(self, adapter: BiasingAdapter, utterance: int, entities: CompiledList) -> AttendedEntities | None:
         """What the adapter's attention said about the entities of one utterance's list, the global one and its own."""
+        from nemo_bias.decoder.spotter import AttendedEntities
+
         if adapter.found is None:
             return None
-        chosen = adapter.found.chosen[utterance].cpu().numpy()
-        first = self._firsts[utterance] if self._own else self._size
-        inside = np.where(chosen < self._shared_size, chosen, chosen - first + self._shared_size)
-        known = (chosen < self._shared_size) | ((chosen >= first) & (inside < len(entities)))
-        column = np.full(len(entities), -1, np.int32)
-        column[inside[known]] = np.flatnonzero(known)
-        return AttendedEntities(column, adapter.found.entity_log_odds(utterance).cpu().numpy())
+        chosen = adapter.found.chosen[utterance].tolist()
+        columns = np.full(max(len(self._shared) + len(self._own), 1), -1, np.int32)
+        columns[chosen] = np.arange(len(chosen))
+        places = self._places[utterance] if self._places else range(len(self._shared))
+        return AttendedEntities(columns[list(places)], adapter.found.entity_log_odds(utterance).cpu().numpy())
 
 
 def tokenizer_of(model: Any) -> Any:

@@ -14,7 +14,7 @@ from types import ModuleType
 
 # NeMo module -> our module, whose `apply(module)` extends it.
 EXTENSIONS = {
-    "nemo.core.classes.common": "nemo_bias.integration.encoder",
+    "nemo.core.classes.common": "nemo_bias.integration.targets",
     "nemo.collections.asr.modules.conformer_encoder": "nemo_bias.integration.encoder",
     "nemo.collections.asr.parts.mixins.asr_adapter_mixins": "nemo_bias.integration.encoder",
     "nemo.collections.asr.parts.submodules.ctc_decoding": "nemo_bias.integration.strategy",

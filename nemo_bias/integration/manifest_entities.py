@@ -71,7 +71,7 @@ def _with_entities(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_adapter(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`_transcribe_on_begin`: the adapter is loaded before NeMo freezes the encoder and remembers its parameters."""
+    """`transcribe_generator`: the adapter is loaded before NeMo freezes the encoder and remembers its parameters."""
 
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         load_configured_adapter(self, biased_decoders(self))
@@ -122,7 +122,7 @@ def _with_field_check(original: Callable[..., Any]) -> Callable[..., Any]:
 METHODS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "transcription": (
         "TranscriptionMixin",
-        {"_transcribe_on_begin": _with_adapter, "_transcribe_input_processing": _with_cuts},
+        {"transcribe_generator": _with_adapter, "_transcribe_input_processing": _with_cuts},
     ),
     "ctc_models": (
         "EncDecCTCModel",
