@@ -83,16 +83,25 @@ class TrainingLists:
         return bool(self._phrases)
 
     def learn(self, transcripts: Iterable[Sequence[int]]) -> None:
-        """Takes transcripts into the corpus that distractors and word frequencies come from."""
+        """Takes transcripts into the corpus that distractors and word frequencies come from.
+
+        A corpus without a rare word gives its common ones.
+        """
         corpus = [(transcript, words_of(transcript, self.vocabulary)) for transcript in transcripts]
         self._counts.update(word.text for _, words in corpus for word in words)
         self._common = {word for word, _ in self._counts.most_common(self.config.common_words)}
         for transcript, words in corpus:
-            for first, end in self._marked_in(words) + self._pooled_in(words):
-                phrase = tuple(word.text for word in words[first:end])
-                if phrase not in self._pool:
-                    self._pool[phrase] = tuple(transcript[words[first].first : words[end - 1].end])
-                    self._phrases.append(phrase)
+            self._pool_phrases(transcript, words, self._marked_in(words) + self._pooled_in(words))
+        if not self._phrases:
+            for transcript, words in corpus:
+                self._pool_phrases(transcript, words, [(k, k + 1) for k in range(len(words))])
+
+    def _pool_phrases(self, transcript: Sequence[int], words: Sequence[Word], places: Iterable[tuple[int, int]]) -> None:
+        for first, end in places:
+            phrase = tuple(word.text for word in words[first:end])
+            if phrase not in self._pool:
+                self._pool[phrase] = tuple(transcript[words[first].first : words[end - 1].end])
+                self._phrases.append(phrase)
 
     def draw(self, transcripts: Sequence[Sequence[int]]) -> TrainingList:
         """Draws the list of a batch.
