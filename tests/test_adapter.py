@@ -395,6 +395,13 @@ def test_every_parameter_learns(context_layers):
     assert not still
 
 
+def test_every_parameter_has_a_gradient_without_a_no_bias_entry():
+    adapter = tiny(no_bias=False)
+    found = adapter(outputs_of_layers(), LENGTHS, adapter.encode(TokenLists.of(LISTED)), most_entities=4)
+    (found.bias.square().sum() + found.entity_log_probs.square().sum()).backward()
+    assert [name for name, p in adapter.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
 def test_a_new_adapter_can_start_to_learn():
     adapter = tiny(effect=False)
     found = adapter(outputs_of_layers(), LENGTHS, adapter.encode(TokenLists.of(LISTED)))

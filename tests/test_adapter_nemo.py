@@ -9,13 +9,15 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from omegaconf import OmegaConf
-from test_integration import DEMO, small_modules, texts, transcribe, transcribe_manifest
+from test_integration import CHARACTERS, DEMO, small_modules, texts, transcribe, transcribe_manifest
 
 from nemo_bias import BiasingAdapterConfig, load_adapter, set_entities
+from nemo_bias.integration.adapter_config import tokens_of
 from nemo_bias.integration.adapter_file import AdapterFileError
 from nemo_bias.integration.adapter_training import AdapterTraining
 from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer, biasing_adapters
@@ -106,11 +108,16 @@ def outputs(model, batch, phrases=()):
     return found
 
 
-# In evaluation
-
-
 def same(ours, theirs):
     return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def log_probs(model, items, **options):
+    """[T, V] of each utterance, as NeMo returns them."""
+    return [h.y_sequence for h in transcribe(model, items, **options)]
+
+
+# In evaluation
 
 
 def test_an_adapter_without_a_list_changes_nothing(stock, adapted, batch):
@@ -391,6 +398,40 @@ def test_other_encoders_are_refused(adapter_file):
         load_adapter(model, adapter_file)
 
 
+def test_lists_are_encoded_anew_when_the_weights_change(stock):
+    adapter, tokenize = biasing_adapters(with_adapter(restore()))["names"], tokenizer_of(stock)
+    first, other = (adapter.encode(names, tokenize) for names in (tuple(NAMES), tuple(NAMES[:2])))
+    assert adapter.encode(tuple(NAMES), tokenize) is first and adapter.encode(tuple(NAMES[:2]), tokenize) is other
+    assert len(first.lengths) == len(NAMES) and len(other.lengths) == 2
+    adapter.load_state_dict({key: 2 * value for key, value in adapter.state_dict().items()})
+    again = adapter.encode(tuple(NAMES), tokenize)
+    assert not torch.equal(again.keys, first.keys) and torch.equal(again.lengths, first.lengths)
+
+
+def test_character_model(clips):
+    from nemo.collections.asr.models import EncDecCTCModel
+
+    torch.manual_seed(1)
+    config = small_modules(len(CHARACTERS), CHARACTERS) | {"labels": CHARACTERS, "optim": {"name": "adamw"}}
+    model = EncDecCTCModel(OmegaConf.create(config)).eval()
+    plain = log_probs(model, clips[:2])
+    with_adapter(model)
+    assert biasing_adapters(model)["names"].recogniser.vocabulary_size == len(CHARACTERS)
+    assert tokenizer_of(model)("a b") == [CHARACTERS.index(character) for character in "a b"]
+    set_entities(model, NAMES, method="greedy")
+    assert not any(torch.equal(a, b) for a, b in zip(log_probs(model, clips[:2]), plain, strict=True))
+    set_entities(model)
+    assert same(log_probs(model, clips[:2]), plain)
+
+
+def test_tokens_of_models(stock):
+    decoder, other = (SimpleNamespace(vocabulary=labels) for labels in (["a", "b"], ["c"]))
+    assert tokens_of(SimpleNamespace(decoder=decoder)) == ["a", "b"]
+    assert tokens_of(SimpleNamespace(ctc_decoder=decoder, decoder=other)) == ["a", "b"]
+    tokens = tokens_of(stock)
+    assert len(tokens) == 256 and tokens[:3] == ["<unk>", "▁t", "he"]
+
+
 def hybrid_model(folder):
     from nemo.collections.asr.models import EncDecHybridRNNTCTCBPEModel
 
@@ -415,11 +456,6 @@ def hybrid_model(folder):
         "optim": {"name": "adamw"},
     }
     return EncDecHybridRNNTCTCBPEModel(OmegaConf.create(config)).eval()
-
-
-def log_probs(model, items, **options):
-    """[T, V] of each utterance, as NeMo returns them."""
-    return [h.y_sequence for h in transcribe(model, items, **options)]
 
 
 def test_hybrid_model(clips, tmp_path):

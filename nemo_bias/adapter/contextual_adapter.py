@@ -83,10 +83,11 @@ class ContextualAdapter(nn.Module):
         self.encoder = EntityEncoder(config, vocabulary_size)
         self.query = LayerMix(layers, width, config.context_layers, config.context_frames)
         self.entity_query = nn.Linear(width, config.entity_width)
-        self.entity_no_bias = nn.Parameter(0.1 * torch.randn(config.entity_width))
         attention_width = config.heads * config.head_width
         self.subword_query = nn.Linear(width, attention_width)
-        self.subword_no_bias = nn.Parameter(0.1 * torch.randn(config.heads, config.head_width))
+        if config.no_bias:
+            self.entity_no_bias = nn.Parameter(0.1 * torch.randn(config.entity_width))
+            self.subword_no_bias = nn.Parameter(0.1 * torch.randn(config.heads, config.head_width))
         self.entity_weight = nn.Parameter(torch.ones(config.heads))  # of the first stage's score, for each head
         self.output = nn.Linear(attention_width, output_width, bias=False)
         nn.init.zeros_(self.output.weight)
@@ -187,9 +188,10 @@ class ContextualAdapter(nn.Module):
         scores = whole_entity_scores(matches, lengths[:, None], self.config.longest_gap)
         scores = scores + (self.entity_weight[:, None, None] * prior.transpose(1, 2)[:, None])[:, :, :, None]
         scores = scores.masked_fill(~present[:, None, ..., None], IMPOSSIBLE).view(batch, heads, count, frames)
-        nothing = torch.einsum("bthd,hd->bht", queries, self.subword_no_bias)
-        if not self.config.no_bias:
-            nothing = torch.full_like(nothing, IMPOSSIBLE)
+        if self.config.no_bias:
+            nothing = torch.einsum("bthd,hd->bht", queries, self.subword_no_bias)
+        else:
+            nothing = torch.full_like(scores[:, :, 0], IMPOSSIBLE)
         log_probs = torch.cat([nothing[:, :, None], scores], dim=2).log_softmax(dim=2)
         attention = log_probs.clamp(min=NEGLIGIBLE).exp()[:, :, 1:]
         found = torch.einsum("bhjt,bjhd->bthd", attention, values)
