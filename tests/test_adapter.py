@@ -1,4 +1,4 @@
-"""The contextual adapter: alignment of whole entities, two stages of attention, masks, losses, and that it learns."""
+"""The contextual adapter: proposals, alignment of whole entities, attention, masks, losses, and that it learns."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 
-from nemo_bias.adapter import contextual_adapter
+from nemo_bias.adapter import proposals
 from nemo_bias.adapter.config import ContextualAdapterConfig
-from nemo_bias.adapter.contextual_adapter import LEAST, UNLIKELY, Biasing, ContextualAdapter, whole_entity_scores
+from nemo_bias.adapter.contextual_adapter import LEAST, PROPOSAL_WEIGHT, Biasing, ContextualAdapter, whole_entity_scores
 from nemo_bias.adapter.entity_encoder import TokenLists
 from nemo_bias.adapter.guide import NO_BIAS
 from nemo_bias.adapter.losses import (
@@ -19,8 +19,10 @@ from nemo_bias.adapter.losses import (
     BatchTargets,
     guided_attention_loss,
     keeping_loss,
+    proposal_loss,
     spelling_loss,
 )
+from nemo_bias.adapter.proposals import UNLIKELY, WINDOW, EntityProposals
 
 VOCABULARY, WIDTH, OUTPUT = 13, 16, 10
 LISTED = [(1, 2, 3), (4,), (5, 6), (7, 8, 9, 10), (2, 11), (12, 1, 0)]
@@ -52,7 +54,8 @@ def outputs_of_layers(batch=3, frames=9, layers=2, width=WIDTH, seed=1):
     return [torch.randn(batch, frames, width, generator=draw) for _ in range(layers)]
 
 
-def attend(adapter, layers=None, lengths=LENGTHS, listed=LISTED, **options):
+def attend(adapter, layers=None, lengths=LENGTHS, listed=LISTED, most_entities=50, **options):
+    adapter.config.most_entities = most_entities
     with torch.no_grad():
         return adapter(layers or outputs_of_layers(), lengths, adapter.encode(TokenLists.of(listed)), **options)
 
@@ -113,6 +116,51 @@ def test_padding_subwords_mean_nothing():
         assert torch.equal(first[:length], second[:length])
 
 
+# Proposals
+
+
+@pytest.mark.parametrize("frames", [1, 7, 8, 40])
+def test_proposals_are_sums_of_the_best_tokens_of_a_window(frames):
+    torch.manual_seed(0)
+    scorer = EntityProposals(WIDTH, VOCABULARY)
+    query, lengths = torch.randn(2, frames, WIDTH), (frames, (frames + 1) // 2)
+    spoken = torch.arange(frames) < torch.tensor(lengths)[:, None]
+    scores = scorer(query, spoken, tiny().encode(TokenLists.of(LISTED)).tokens)
+    step = WINDOW // 2
+    for b, length in enumerate(lengths):
+        tokens = scorer.tokens(query[b, :length])
+        windows = [tokens[max(0, t - step) : t + step] for t in range(0, frames + 1, step) if max(0, t - step) < length]
+        for m, entity in enumerate(LISTED):
+            expected = max(float(window.amax(dim=0)[list(entity)].sum()) for window in windows)
+            assert float(scores[b, m]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_long_lists_are_scored_in_pieces(monkeypatch):
+    whole = attend(tiny())
+    monkeypatch.setattr(proposals, "PIECE", 4)
+    torch.testing.assert_close(attend(tiny()).proposal_scores, whole.proposal_scores)
+
+
+def test_only_proposed_entities_are_chosen():
+    whole = attend(tiny())
+    few = attend(tiny(proposed_entities=3))
+    assert few.chosen.shape == (3, 3)
+    for scores, chosen in zip(whole.proposal_scores, few.chosen, strict=True):
+        assert sorted(chosen.tolist()) == sorted(scores.topk(3).indices.tolist())
+
+
+def test_proposal_loss():
+    scores = torch.tensor([[2.0, 1.0, 0.0, 5.0], [1.0, 1.0, 1.0, 1.0]])
+    offered = torch.tensor([[True, True, True, False], [True] * 4])
+    spoken = torch.tensor([[True, True, False, False], [False] * 4])
+    expected = [-math.log(math.exp(score) / (math.exp(score) + math.exp(0.0))) for score in (2.0, 1.0)]
+    assert float(proposal_loss(scores, offered, spoken)) == pytest.approx(sum(expected) / 2)
+    assert float(proposal_loss(scores, offered, spoken & False)) == 0
+    scores.requires_grad_()
+    proposal_loss(scores, offered, offered).backward()  # nothing else is offered
+    assert torch.equal(scores.grad, torch.zeros(2, 4))
+
+
 # The adapter
 
 
@@ -133,11 +181,11 @@ def test_shapes_and_normalised_log_probs():
         torch.testing.assert_close(log_probs.exp().sum(dim=-1), torch.ones(log_probs.shape[:-1]))
 
 
-def test_evaluation_gives_the_same_without_the_first_stage():
+def test_evaluation_gives_the_same_without_what_training_needs():
     adapter = tiny()
     found = attend(adapter)
     evaluated = attend(adapter.eval())
-    assert evaluated.entity_log_probs is None
+    assert evaluated.entity_log_probs is None and evaluated.proposal_scores is None
     assert torch.equal(evaluated.bias, found.bias) and torch.equal(evaluated.subword_log_probs, found.subword_log_probs)
 
 
@@ -241,14 +289,8 @@ def test_the_entities_that_stand_out_most_are_chosen():
     found = attend(tiny(), most_entities=3)
     margin = found.entity_log_probs[..., 1:] - found.entity_log_probs[..., :1]
     for b, length in enumerate(LENGTHS):
-        best = margin[b, :length].amax(dim=0)
+        best = margin[b, :length].amax(dim=0) + PROPOSAL_WEIGHT * found.proposal_scores[b]
         assert found.chosen[b].tolist() == best.argsort(descending=True)[:3].tolist()
-
-
-def test_long_lists_are_searched_in_pieces(monkeypatch):
-    whole = attend(tiny(), most_entities=3)
-    monkeypatch.setattr(contextual_adapter, "PIECE", 4)
-    assert torch.equal(attend(tiny(), most_entities=3).chosen, whole.chosen)
 
 
 def test_required_entities_are_always_chosen():
@@ -295,7 +337,7 @@ def test_token_lists():
 def attention(entity_probabilities, chosen, subword_probabilities):
     """A Biasing of one utterance and one head from probabilities [T, 1 + M] and [T, 1 + K * S]."""
     first, second = torch.tensor(entity_probabilities), torch.tensor(subword_probabilities)
-    return Biasing(torch.zeros(1), first.log()[None], torch.tensor([chosen]), second.log()[None, :, None])
+    return Biasing(torch.zeros(1), None, first.log()[None], torch.tensor([chosen]), second.log()[None, :, None])
 
 
 BLANK = 2
@@ -339,14 +381,14 @@ def test_guided_attention_loss_of_right_attention():
         {"second": swapped(RIGHT_SUBWORDS, 1, 1, 2)},  # the other subword
         {"second": swapped(RIGHT_SUBWORDS, 2, 2, 4)},  # the same place in the other entity
         {"second": swapped(RIGHT_SUBWORDS, 0, 0, 1)},
-        {"chosen": (0, 1)},  # the second stage looks at the other entity
+        {"chosen": (0, 1)},  # the third stage looks at the other entity
     ],
 )
 def test_guided_attention_loss_of_wrong_attention(wrong):
     assert guided(**wrong) > guided() + 0.3
 
 
-def test_guided_attention_loss_needs_the_first_stage():
+def test_guided_attention_loss_needs_training_mode():
     found = attend(tiny().eval())
     with pytest.raises(ValueError, match="the adapter was not in training mode"):
         guided_attention_loss(found, spoken(), spoken_share=0.3)
@@ -364,7 +406,7 @@ def test_guided_attention_loss_weighs_frames():
     assert guided(counted=(False,) * 4) == 0
 
 
-def test_an_entity_outside_the_second_stage_counts_in_the_first_only():
+def test_an_entity_that_is_not_chosen_counts_in_the_second_stage_only():
     second = swapped(swapped(RIGHT_SUBWORDS, 1, 1, 2), 2, 2, 4)  # wrong in both frames of the entity
     assert guided(chosen=(0, 0), second=second) == pytest.approx(guided(), rel=1e-4)
 
@@ -388,17 +430,17 @@ def test_spelling_loss():
 
 @pytest.mark.parametrize("context_layers", [1, 2])
 def test_every_parameter_learns(context_layers):
-    adapter = tiny(context_layers=context_layers)
-    found = adapter(outputs_of_layers(), LENGTHS, adapter.encode(TokenLists.of(LISTED)), most_entities=4)
-    found.bias.square().sum().backward()
+    adapter = tiny(context_layers=context_layers, most_entities=4)
+    found = adapter(outputs_of_layers(), LENGTHS, adapter.encode(TokenLists.of(LISTED)))
+    (found.bias.square().sum() + found.proposal_scores.square().sum()).backward()
     still = [name for name, p in adapter.named_parameters() if p.grad is None or not p.grad.any()]
     assert not still
 
 
 def test_every_parameter_has_a_gradient_without_a_no_bias_entry():
-    adapter = tiny(no_bias=False)
-    found = adapter(outputs_of_layers(), LENGTHS, adapter.encode(TokenLists.of(LISTED)), most_entities=4)
-    (found.bias.square().sum() + found.entity_log_probs.square().sum()).backward()
+    adapter = tiny(no_bias=False, most_entities=4)
+    found = adapter(outputs_of_layers(), LENGTHS, adapter.encode(TokenLists.of(LISTED)))
+    (found.bias.square().sum() + found.proposal_scores.square().sum() + found.entity_log_probs.square().sum()).backward()
     assert [name for name, p in adapter.named_parameters() if p.requires_grad and p.grad is None] == []
 
 

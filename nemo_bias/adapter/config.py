@@ -22,7 +22,8 @@ class ContextualAdapterConfig:
     context_layers: int = option(2, "convolutions over time that a query goes through")
     context_frames: int = option(15, "encoder frames that each of them sees, centred; odd")
     longest_gap: int = option(8, "encoder frames from one subword of an entity to the next, at most")
-    most_entities: int = option(100, "entities of a list that are attended to subword by subword in one utterance")
+    proposed_entities: int = option(400, "entities of a list that are looked at frame by frame in one utterance")
+    most_entities: int = option(32, "entities of these that are attended to subword by subword")
     no_bias: bool = option(True, "whether attention can go to no entity; false only for comparison")
 
 
@@ -33,8 +34,8 @@ class AdapterTrainingConfig:
     guide_weight: float = option(0.25, "weight of the guided-attention losses beside CTC; 0: none")
     spelling_weight: float = option(0.25, "weight of spelling the entities where they are spoken; 0: none")
     keep_weight: float = option(4.0, "weight of keeping the output where no entity is spoken; 0: none")
+    proposal_weight: float = option(0.1, "weight of telling which entities are in an utterance; 0: none")
     spoken_share: float = option(0.3, "share of the guided-attention losses that frames with a spoken entity make up")
-    attended_entities: int = option(32, "entities that get the full attention in training, where each costs more")
     most_spoken: int = option(3, "entities drawn from one transcript, at most")
     fewest_entities: int = option(30, "entities of a batch's list, at least")
     most_entities: int = option(400, "entities of a batch's list, at most; the size is drawn anew for each batch")

@@ -42,12 +42,14 @@ class EncodedEntities(NamedTuple):
     """What the encoder makes of a list of M entities of at most S subwords; W is `heads * head_width`.
 
     Attributes:
+        tokens: [M, S] token ids plus one, 0 after an entity's end; by which entities are proposed.
         keys: [M, entity_width] by which an entity is chosen.
         subword_keys: [M, S, W] by which a frame finds its subword.
         subword_values: [M, S, W] what the frame gets of it.
         lengths: [M] how many subwords each entity has.
     """
 
+    tokens: Tensor
     keys: Tensor
     subword_keys: Tensor
     subword_values: Tensor
@@ -58,10 +60,14 @@ class EncodedEntities(NamedTuple):
         longest = max(self.subword_keys.shape[1], other.subword_keys.shape[1])
 
         def both(left: Tensor, right: Tensor) -> Tensor:
-            padded = [nn.functional.pad(each, (0, 0, 0, longest - each.shape[1])) for each in (left, right)]
+            """Pads the second dimension and joins the first."""
+            padded = [
+                nn.functional.pad(each, (0, 0) * (each.dim() - 2) + (0, longest - each.shape[1])) for each in (left, right)
+            ]
             return torch.cat(padded)
 
         return EncodedEntities(
+            both(self.tokens, other.tokens),
             torch.cat([self.keys, other.keys]),
             both(self.subword_keys, other.subword_keys),
             both(self.subword_values, other.subword_values),
@@ -95,9 +101,12 @@ class EntityEncoder(nn.Module):
         packed_states, (last, _) = self.lstm(packed)
         states, _ = pad_packed_sequence(packed_states, batch_first=True, total_length=lists.tokens.shape[1])
         subwords = torch.cat([states, embedded], dim=-1)
+        lengths = lists.lengths.to(lists.tokens.device)
+        present = torch.arange(lists.tokens.shape[1], device=lengths.device) < lengths[:, None]
         return EncodedEntities(
+            (lists.tokens + 1) * present,
             self.key(torch.cat([last[0], last[1]], dim=-1)),
             self.subword_key(subwords),
             self.subword_value(subwords),
-            lists.lengths.to(lists.tokens.device),
+            lengths,
         )

@@ -1,5 +1,7 @@
 """Losses of a contextual adapter beside CTC on the biased output.
 
+*Proposals*: entities that are in an utterance shall score higher than others of its list.
+
 *Guided attention*: attention shall go where the entities are spoken, and to no entity elsewhere. CTC alone hardly teaches
 that with little data, since most frames need no entity (Tang et al. 2024, arXiv 2401.08835).
 
@@ -16,13 +18,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from nemo_bias.adapter.contextual_adapter import Biasing
+from nemo_bias.adapter.contextual_adapter import IMPOSSIBLE, Biasing
 from nemo_bias.adapter.guide import NO_BIAS, aligned_targets
 from nemo_bias.adapter.training_lists import TrainingList
 
-SUBWORD_STAGE = 0.5  # weight of the second stage's loss beside the first's
+SUBWORD_STAGE = 0.5  # weight of the third stage's loss beside the second's
 BLANKS = 0.3  # weight of an entity's blanks beside its tokens in the spelling loss
 
 
@@ -73,8 +75,20 @@ def batch_targets(
     return BatchTargets(*(torch.from_numpy(each) for each in (entity, position, label, counted)))
 
 
+def proposal_loss(scores: Tensor, offered: Tensor, spoken: Tensor) -> Tensor:
+    """Contrastive loss of the first stage: each spoken entity against all that are offered and not spoken, in nats.
+
+    Args:
+        scores: [B, M] of the first stage.
+        offered: [B, M] which entities are in an utterance's list.
+        spoken: [B, M] which of them are spoken.
+    """
+    others = scores.masked_fill(spoken | ~offered, IMPOSSIBLE).logsumexp(dim=1, keepdim=True)
+    return _mean(nn.functional.softplus(others - scores), spoken)
+
+
 def guided_attention_loss(found: Biasing, targets: BatchTargets, spoken_share: float) -> Tensor:
-    """Cross-entropy of both stages of attention.
+    """Cross-entropy of the second and third stage of attention.
 
     Args:
         found: what the adapter attended to, in training mode.
@@ -86,14 +100,14 @@ def guided_attention_loss(found: Biasing, targets: BatchTargets, spoken_share: f
         raise ValueError("the adapter was not in training mode")
     spoken = entity != NO_BIAS
     longest = (found.subword_log_probs.shape[3] - 1) // found.chosen.shape[1]
-    first = -found.entity_log_probs.gather(2, (entity + 1)[..., None])[..., 0]
+    second = -found.entity_log_probs.gather(2, (entity + 1)[..., None])[..., 0]
     place = (found.chosen[:, None] == entity[..., None]).to(torch.int64)  # [B, T, K]
     reached = place.sum(dim=-1) > 0
     index = torch.where(reached, 1 + place.argmax(dim=-1) * longest + position, 0)
     heads = found.subword_log_probs.shape[2]
-    second = -found.subword_log_probs.gather(3, index[..., None, None].expand(-1, -1, heads, 1))[..., 0].mean(dim=-1)
-    return _balanced(first, counted, spoken, spoken_share) + SUBWORD_STAGE * _balanced(
-        second, counted & (reached | ~spoken), spoken, spoken_share
+    third = -found.subword_log_probs.gather(3, index[..., None, None].expand(-1, -1, heads, 1))[..., 0].mean(dim=-1)
+    return _balanced(second, counted, spoken, spoken_share) + SUBWORD_STAGE * _balanced(
+        third, counted & (reached | ~spoken), spoken, spoken_share
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nemo_bias.adapter.contextual_adapter import Biasing
 from nemo_bias.adapter.entity_encoder import TokenLists
 from nemo_bias.adapter.guide import Mention
-from nemo_bias.adapter.losses import batch_targets, guided_attention_loss, keeping_loss, spelling_loss
+from nemo_bias.adapter.losses import batch_targets, guided_attention_loss, keeping_loss, proposal_loss, spelling_loss
 from nemo_bias.adapter.training_lists import TrainingList, TrainingLists
 from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer, enabled_adapters
 from nemo_bias.integration.encoder_biasing import tokenizer_of
@@ -133,10 +133,18 @@ class AdapterLoss:
         )
         biased = self._decoder(encoder_output=encoded + biasing.bias.transpose(1, 2).to(encoded.dtype)).float()
         return (
-            config.guide_weight * guided_attention_loss(biasing, targets, config.spoken_share)
+            config.proposal_weight * self._proposal_loss(biasing)
+            + config.guide_weight * guided_attention_loss(biasing, targets, config.spoken_share)
             + config.spelling_weight * spelling_loss(biased, targets, self._blank)
             + config.keep_weight * keeping_loss(unbiased, biased, targets)
         )
+
+    def _proposal_loss(self, biasing: Biasing) -> Tensor:
+        scores = biasing.proposal_scores
+        if scores is None:
+            raise ValueError("the adapter was not in training mode")
+        offered, spoken = (torch.from_numpy(each).to(scores.device) for each in (self._drawn.offered, self._drawn.spoken))
+        return proposal_loss(scores, offered, spoken)
 
 
 class _Recall:

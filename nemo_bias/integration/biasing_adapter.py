@@ -124,8 +124,7 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
         entities, offered, required, weight = self._offer
         if isinstance(entities, TokenLists):
             entities = self.contextual.encode(entities)
-        most = self.training_config.attended_entities if self.training else None
-        found: Biasing = self.contextual(layers, lengths, entities, offered, required, most)
+        found: Biasing = self.contextual(layers, lengths, entities, offered, required)
         return found if weight == 1.0 else found._replace(bias=weight * found.bias)
 
     def attach(self, encoder: nn.Module, name: str) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +86,8 @@ def encode_manifest(
     own = folder / f"{manifest.stem}-{copy}-{_key(model, adapter, manifest)}"
     if (own / "index.json").exists():
         return LayerCache(own)
-    own.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{own.name}.", dir=folder))  # another process may encode the same
     widths = [adapter.recogniser.width] * len(adapter.tapped) + [adapter.recogniser.output_width]
     outputs: dict[int, Tensor] = {}
     hooks = [
@@ -99,7 +102,7 @@ def encode_manifest(
     first = 0
     try:
         with (
-            open(own / "layers.bin", "wb") as file,
+            open(unfinished / "layers.bin", "wb") as file,
             torch.inference_mode(),
             tqdm(total=sum(item["duration"] for item in items), desc=f"{manifest.name}, copy {copy}", unit="s") as progress,
         ):
@@ -112,10 +115,19 @@ def encode_manifest(
                     rows.append((k, items[k]["text"], first, length))
                     first += length
                     progress.update(items[k]["duration"])
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
     finally:
         for hook in hooks:
             hook.remove()
-    (own / "index.json").write_text(json.dumps({"widths": widths, "utterances": rows}), encoding="utf-8")
+    (unfinished / "index.json").write_text(json.dumps({"widths": widths, "utterances": rows}), encoding="utf-8")
+    try:
+        unfinished.rename(own)
+    except OSError:
+        if not (own / "index.json").exists():
+            raise
+        shutil.rmtree(unfinished)  # the other process was faster
     return LayerCache(own)
 
 
