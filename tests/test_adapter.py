@@ -66,7 +66,7 @@ def offered_only(*rows):
 
 
 def subword_probabilities(found):
-    """[B, T, H, K, S] of the second stage, without the no-bias entry."""
+    """[B, T, H, K, S] of the third stage, without the no-bias entry."""
     return found.subword_log_probs[..., 1:].exp().unflatten(-1, (found.chosen.shape[1], -1))
 
 

@@ -207,7 +207,7 @@ def text_of(words):
     return " ".join(word.text for word in words)
 
 
-def test_attention_is_that_of_the_second_stage(model, attention, monkeypatch):
+def test_attention_is_that_of_the_third_stage(model, attention, monkeypatch):
     adapter, kept = model.encoder.adapter_layer["names"], []
     keep = adapter.observe
     monkeypatch.setattr(

@@ -38,7 +38,7 @@ class AdapterTrainingConfig:
     spoken_share: float = option(0.3, "share of the guided-attention losses that frames with a spoken entity make up")
     most_spoken: int = option(3, "entities drawn from one transcript, at most")
     fewest_entities: int = option(30, "entities of a batch's list, at least")
-    most_entities: int = option(400, "entities of a batch's list, at most; the size is drawn anew for each batch")
+    most_entities: int = option(800, "entities of a batch's list, at most; the size is drawn anew for each batch")
     drop_rate: float = option(0.2, "chance that a spoken entity is kept from the list of its utterance")
     empty_rate: float = option(0.15, "chance that all of them are, so that the adapter learns to do nothing")
     common_words: int = option(

@@ -6,10 +6,10 @@ that CTC chose for the frame alone. Three stages, each for fewer entities than t
 1. *Which entities may be in this utterance?* Those whose subwords are heard close together, in whatever order
    (`EntityProposals`). This goes over the whole list and costs next to nothing.
 2. *Which of them is spoken in this frame, if any?* One key an entity, and one for the no-bias entry.
-3. *Which of its subwords?* Attention over all subwords of the entities that did best in the first two stages, and the no-bias
-   entry again. A subword's score in a frame is not its own match alone, but that of the whole entity, aligned to the frames
-   around so that this subword falls on this frame (`whole_entity_scores`). So a frame attends to the "son" of "simpson" only
-   where "simp" was heard just before. The second stage's log-odds are added.
+3. *Which of its subwords?* Attention over all subwords of the entities that did best in the first two stages, and the
+   no-bias entry again. A subword's score in a frame is not its own match alone, but that of the whole entity, aligned to the
+   frames around so that this subword falls on this frame (`whole_entity_scores`). So a frame attends to the "son" of
+   "simpson" only where "simp" was heard just before. The second stage's log-odds are added.
 
 The no-bias entry has no value: a frame that attends to it alone is left as it was. The last projection starts at zero, so a
 new adapter changes nothing.

@@ -33,7 +33,7 @@ def attention_of(
     """Transcribes an utterance without and with the model's adapter, and reads what the adapter attended to.
 
     The text of both is NeMo's greedy decoding, so that they differ by the adapter alone. A subword's attention is the mean
-    over the heads of the second stage, an entity's the sum over its subwords. The model's own way of decoding stays.
+    over the heads of the third stage, an entity's the sum over its subwords. The model's own way of decoding stays.
 
     Args:
         model: a NeMo CTC or hybrid model with one enabled biasing adapter.
