@@ -1,0 +1,220 @@
+"""Training and measuring an adapter from what the frozen encoder made once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+DEMO = Path(__file__).resolve().parent.parent / "scripts" / "demo"
+LISTED = ((3, 4, 5), (20, 21), (7,))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in the other tests: sums in another order would differ a little."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def items():
+    lines = [json.loads(line) for line in (DEMO / "clips.jsonl").read_text().splitlines()]
+    return [{**line, "audio_filepath": str(DEMO / line["audio_filepath"])} for line in lines[:3]]
+
+
+def write(path, items):
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+@pytest.fixture(scope="module")
+def manifest(items, tmp_path_factory):
+    return write(tmp_path_factory.mktemp("data") / "clips.jsonl", items)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The bundled model with an adapter of random weights."""
+    from nemo.collections.asr.models import ASRModel
+
+    from nemo_bias import BiasingAdapterConfig
+
+    model = ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu")
+    torch.manual_seed(0)
+    model.add_adapter("names", cfg=BiasingAdapterConfig())
+    torch.nn.init.normal_(model.encoder.adapter_layer["names"].contextual.output.weight, std=0.1)
+    return model.eval()
+
+
+@pytest.fixture
+def adapter(model):
+    model.eval()
+    adapter = model.encoder.adapter_layer["names"]
+    adapter.offer(None)
+    return adapter
+
+
+def heard(item):
+    import soundfile
+
+    return torch.from_numpy(soundfile.read(item["audio_filepath"], dtype="float32")[0])
+
+
+def encode(model, adapter, manifest, folder, copy=0):
+    from nemo_bias.integration.layer_cache import encode_manifest
+
+    return encode_manifest(model, adapter, manifest, copy, folder)
+
+
+def test_a_cache_holds_what_the_encoder_makes(model, adapter, items, manifest, tmp_path):
+    cache = encode(model, adapter, manifest, tmp_path)
+    assert sorted((u.number, u.text) for u in cache.utterances) == [(k, item["text"]) for k, item in enumerate(items)]
+    for utterance in cache.utterances:
+        audio = heard(items[utterance.number])[None]
+        with torch.inference_mode():
+            features, lengths = model.preprocessor(input_signal=audio, length=torch.tensor([audio.shape[1]]))
+            encoded, lengths = model.encoder(audio_signal=features, length=lengths)
+        *layers, output = cache.read(utterance)
+        assert len(layers) == len(adapter.tapped) and utterance.frames == len(output) == int(lengths)
+        torch.testing.assert_close(output, encoded[0, :, : len(output)].T, atol=2e-2, rtol=2e-2)  # half precision, and padding of the batch
+
+
+def test_copies_differ_and_can_be_repeated(model, adapter, manifest, tmp_path):
+    torch.manual_seed(0)  # of SpecAugment
+    first, second = (encode(model, adapter, manifest, tmp_path, copy) for copy in (1, 2))
+    frames = [[u.frames for u in cache.utterances] for cache in (first, second)]
+    values = [cache.read(cache.utterances[0])[-1] for cache in (first, second)]
+    assert frames[0] != frames[1] or not torch.equal(*values)
+
+
+def test_what_is_cached_is_not_encoded_again(model, adapter, manifest, items, tmp_path, monkeypatch):
+    from nemo_bias.integration import layer_cache
+
+    def encode_nothing(*args, **kwargs):
+        raise AssertionError("encoded again")
+
+    first = encode(model, adapter, manifest, tmp_path)
+    other = write(tmp_path / "other.jsonl", items[:2])
+    monkeypatch.setattr(layer_cache, "_encode", encode_nothing)
+    again = encode(model, adapter, manifest, tmp_path)
+    assert again.utterances == first.utterances
+    with pytest.raises(AssertionError, match="encoded again"):
+        encode(model, adapter, other, tmp_path)
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1  # nothing is left of what failed
+
+
+def test_two_processes_may_encode_the_same(model, adapter, manifest, tmp_path, monkeypatch):
+    from nemo_bias.integration import layer_cache
+
+    ours = layer_cache._encode
+
+    def slow(*args, **kwargs):
+        monkeypatch.setattr(layer_cache, "_encode", ours)
+        encode(model, adapter, manifest, tmp_path)  # the other process is faster
+        return ours(*args, **kwargs)
+
+    monkeypatch.setattr(layer_cache, "_encode", slow)
+    cache = encode(model, adapter, manifest, tmp_path)
+    assert len(cache.utterances) == 3 and cache.read(cache.utterances[0])[0].isfinite().all()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_audio_that_cannot_be_used_is_named(model, adapter, items, tmp_path):
+    import soundfile
+
+    from nemo_bias.evaluation.manifest import ManifestError
+
+    soundfile.write(tmp_path / "slow.wav", np.zeros(8000, np.float32), 8000)
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    for name, message in (("slow", "8000 Hz; convert it to 16000 Hz"), ("broken", "cannot be read"), ("no", "cannot be read")):
+        wrong = write(tmp_path / f"{name}.jsonl", [{**items[0], "audio_filepath": f"{name}.wav"}])
+        with pytest.raises(ManifestError, match=rf"{name}\.wav .*{message}"):
+            encode(model, adapter, wrong, tmp_path / "cache")
+
+
+def test_a_cached_model_is_the_model(model, adapter, items, manifest, tmp_path):
+    """The same loss as NeMo's own training step has, with the same list."""
+    from nemo_bias.adapter.entity_encoder import TokenLists
+    from nemo_bias.integration.biasing_adapter import Offer
+    from nemo_bias.integration.cached_training import CachedDataset, CachedModel, TrainingRun, collate
+    from nemo_bias.integration.encoder_biasing import tokenizer_of
+
+    cache = encode(model, adapter, manifest, tmp_path)
+    data = CachedDataset([cache], tokenizer_of(model))
+    cached = CachedModel(model, adapter, TrainingRun(train=[manifest], output=tmp_path / "out.pt", cache=tmp_path))
+    audio = [heard(items[u.number]) for u in cache.utterances]
+    adapter.offer(Offer(TokenLists.of(LISTED)))
+    with torch.no_grad():
+        batch = collate([data[k] for k in range(3)])
+        loss = cached._step(batch)
+        signal = torch.nn.utils.rnn.pad_sequence(audio, batch_first=True)
+        log_probs, lengths, _ = model(input_signal=signal, input_signal_length=torch.tensor([len(a) for a in audio]))
+        expected = model.loss(log_probs=log_probs, targets=batch[2], input_lengths=lengths, target_lengths=batch[3])
+        adapter.offer(None)
+        unbiased, _, _ = model(input_signal=signal, input_signal_length=torch.tensor([len(a) for a in audio]))
+    assert float(loss) == pytest.approx(float(expected), rel=1e-2)
+    assert not torch.allclose(log_probs, unbiased, atol=1e-2)
+
+
+def test_batches_hold_so_many_frames(model, adapter, manifest, tmp_path):
+    from nemo_bias.integration.cached_training import CachedDataset, FrameBatches
+    from nemo_bias.integration.encoder_biasing import tokenizer_of
+
+    cache = encode(model, adapter, manifest, tmp_path)
+    data = CachedDataset([cache] * 4, tokenizer_of(model))
+    longest = max(u.frames for u in cache.utterances)
+    for shuffle in (False, True):
+        batches = list(FrameBatches(data, 3 * longest, shuffle))
+        assert sorted(k for batch in batches for k in batch) == list(range(12))
+        for batch in batches:
+            lengths = [data.items[k][1].frames for k in batch]
+            assert len(batch) * max(lengths) <= 3 * longest
+
+
+def test_training_writes_an_adapter_that_a_stock_model_loads(model, manifest, tmp_path):
+    from nemo.collections.asr.models import ASRModel
+
+    from nemo_bias import BiasingAdapterConfig, load_adapter
+    from nemo_bias.integration.cached_training import TrainingRun, train_adapter
+
+    trained = ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu")
+    config = BiasingAdapterConfig()
+    config.training.common_words = 10
+    config.training.empty_rate = config.training.drop_rate = 0.0
+    trained.add_adapter("names", cfg=config)
+    base = {key: value.clone() for key, value in trained.state_dict().items() if "adapter_layer" not in key}
+    output = tmp_path / "adapter.pt"
+    train_adapter(
+        trained, "names", TrainingRun([manifest], output, tmp_path / "cache", manifest, copies=2, steps=4, log_dir=tmp_path)
+    )
+    after = trained.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in base.items())
+    loaded = load_adapter(ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu"), str(output))
+    own = trained.encoder.adapter_layer["names"].state_dict()
+    assert own.keys() == loaded.state_dict().keys()
+    assert all(torch.equal(value, own[key]) for key, value in loaded.state_dict().items())
+    assert own["contextual.output.weight"].any()
+    assert list(tmp_path.rglob("events.out.tfevents*"))
+
+
+def test_evaluation_tells_an_adapter_from_none(adapter, manifest, items, model, tmp_path):
+    """The rows without the adapter are those of the model, whatever the adapter; those with it are another matter."""
+    from nemo_bias.integration.adapter_evaluation import EncodedSet
+
+    cache = encode(model, adapter, manifest, tmp_path)
+    data = EncodedSet(model, cache, items, range(3))
+    plain, nothing = data.log_probs()
+    biased, attended = data.log_probs(adapter, ["angela", "merkel"])
+    assert nothing == [None] * 3 and all(each is not None for each in attended)
+    for k, each in enumerate(plain):
+        with torch.inference_mode():
+            audio = heard(items[k])[None]
+            expected, _, _ = model(input_signal=audio, input_signal_length=torch.tensor([audio.shape[1]]))
+        np.testing.assert_allclose(np.exp(each), expected[0, : len(each)].exp().numpy(), atol=0.02)
+        assert each.shape == biased[k].shape and not np.allclose(each, biased[k], atol=1e-2)
