@@ -10,14 +10,15 @@ configs/biasing_adapter.yaml, come last: `contextual.heads=2 training.guide_weig
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 
-def main() -> None:
-    """Restores the model, adds or loads the adapter, and trains it."""
+def main() -> int:
+    """Restores the model, adds or loads the adapter, and trains it; returns the exit code, 2 if an input cannot be used."""
     args = _arguments()
 
     print("Loading NeMo ...", flush=True)
@@ -31,12 +32,6 @@ def main() -> None:
 
     quiet_nemo()
     torch.manual_seed(0)
-    model = restore(args.model)
-    if args.start:
-        load_adapter(model, args.start, args.name)
-    else:
-        options = typed_config(BiasingAdapterConfig, OmegaConf.from_dotlist(args.options), "adapter")
-        model.add_adapter(args.name, cfg=OmegaConf.structured(options))
     cache = args.cache or args.output.with_suffix(".cache")
     run = TrainingRun(
         train=args.train,
@@ -49,8 +44,19 @@ def main() -> None:
         learning_rate=args.learning_rate,
         log_dir=args.logs,
     )
-    train_adapter(model, args.name, run)
+    try:
+        model = restore(args.model)
+        if args.start:
+            load_adapter(model, args.start, args.name)
+        else:
+            options = typed_config(BiasingAdapterConfig, OmegaConf.from_dotlist(args.options), "adapter")
+            model.add_adapter(args.name, cfg=OmegaConf.structured(options))
+        train_adapter(model, args.name, run)
+    except (OSError, TypeError, ValueError) as error:
+        print(f"train_adapter.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     print(f"{args.output}: the adapter {args.name!r}; {cache} may be deleted")
+    return 0
 
 
 def restore(path: str) -> Any:
@@ -77,8 +83,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--start", metavar="FILE", help="go on with an adapter file instead of a new adapter")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="write TensorBoard logs")
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options of a new adapter")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()  # options may follow the flags
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

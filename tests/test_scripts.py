@@ -173,3 +173,41 @@ def test_quickstart(tmp_path):
     assert list(result["scores"]) == ["greedy", "adapter", "beam", "both"]
     assert result["scores"]["greedy"]["f1"] + 15 < result["scores"]["adapter"]["f1"]
     assert result["scores"]["beam"]["f1"] + 3 < result["scores"]["both"]["f1"]
+
+
+def test_train_then_evaluate_an_adapter(manifest, tmp_path):
+    adapter = tmp_path / "adapter.pt"
+    options = ("--train", manifest, "--validation", manifest, "--output", adapter, "--copies", "1", "--steps", "2")
+    shown = run(
+        *("scripts/train_adapter.py", DEMO / "demo.nemo", *options),
+        *("contextual.layers=[12]", "training.common_words=10"),
+    )
+    assert f"{adapter}: the adapter 'names'" in shown
+    dev = tmp_path / "dev.jsonl"
+    marked = [{**item, "entities": item["names"]} for item in read_lines(DEMO / "clips.jsonl")]
+    dev.write_text("".join(json.dumps(item) + "\n" for item in marked))
+    measured = run(
+        *("scripts/evaluate_adapter.py", "--model", DEMO / "demo.nemo", "--adapter", adapter, "--dev", dev),
+        *("--audio-dir", DEMO, "--distractors", DEMO / "entities.txt", "--sources", "clips", "--sizes", "50"),
+        *("--output", tmp_path / "report"),
+    )
+    assert measured == (tmp_path / "report" / "adapter.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in measured.splitlines()[2:]]
+    assert {(row[0], row[1]) for row in rows} == {("clips dev", "50")}
+    assert {row[2] for row in rows} >= {"greedy", "adapter", "biased_beam", "adapter + biased_beam"}
+    by_decoder = {row[2]: float(row[4]) for row in rows}
+    assert by_decoder["biased_beam"] > by_decoder["greedy"] + 20
+
+
+def test_train_adapter_names_what_is_wrong(manifest, tmp_path):
+    wrong = run(
+        *("scripts/train_adapter.py", DEMO / "demo.nemo", "--train", manifest, "--output", tmp_path / "adapter.pt"),
+        "contextual.head=2",
+        fails=True,
+    )
+    assert "\ntrain_adapter.py: adapter.contextual.head: unknown option; did you mean 'heads'?" in wrong
+    nothing = run(
+        *("scripts/train_adapter.py", DEMO / "demo.nemo", "--train", tmp_path / "no.jsonl", "--output", tmp_path / "a.pt"),
+        fails=True,
+    )
+    assert "\ntrain_adapter.py: [Errno 2] No such file or directory" in nothing and "Traceback" not in nothing
