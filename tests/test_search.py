@@ -11,7 +11,7 @@ from test_automaton import random_phrases
 
 from nemo_bias.decoder.frames import near_tokens
 from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
-from nemo_bias.decoder.spotter import ArcScoring, AttendedEntities, find_arcs
+from nemo_bias.decoder.spotter import ArcScoring, find_arcs
 from nemo_bias.decoder.vocabulary import Vocabulary
 
 EXACT = BeamSearchConfig(beam_size=2000, token_margin=1e9, most_tokens=1000)
@@ -205,53 +205,6 @@ def best_path(log_probs, tokens, blank) -> float:
 
 
 # ---- batches
-
-
-def attention(frames, columns, odds) -> AttendedEntities:
-    """The same log-odds in all frames."""
-    return AttendedEntities(np.array(columns, np.int32), np.full((frames, 1), odds, np.float32))
-
-
-def test_attention_decides_for_or_against_an_arc(subwords):
-    pieces = ["▁no", "▁b", "o", "r", "n", "▁a", "r", "t"]
-    log_probs = speak(subwords, pieces, heard={2: ("a", 0.7)})
-    frames = len(log_probs)
-    scoring = ArcScoring(threshold=2.0, attention=1.0)  # undecided without attention
-    decoder = search(subwords, arcs=scoring)
-    entities = decoder.compile(["born", "toast"])
-    bonus = {}
-    for name, seen in {
-        "none": None,
-        "for": attention(frames, [0, -1], 3.0),
-        "against": attention(frames, [0, -1], -3.0),
-        "beyond the limit": attention(frames, [0, -1], 1000.0),
-        "elsewhere": attention(frames, [-1, 0], 3.0),
-    }.items():
-        (transcript,) = decoder.decode(log_probs[None], lists=entities, attended=[seen])[0]
-        bonus[name] = transcript.spans[0].bonus if transcript.spans else 0.0
-        assert transcript.text == ("no born art" if transcript.spans else "no barn art")
-    assert bonus["for"] == pytest.approx(bonus["none"] + 3.0)
-    assert bonus["beyond the limit"] == pytest.approx(bonus["none"] + scoring.attention_limit)
-    assert bonus["against"] < bonus["none"] and bonus["elsewhere"] <= bonus["against"]
-
-
-def test_attention_counts_in_the_frames_of_the_arc_and_beside_them(subwords):
-    log_probs = speak(subwords, ["▁no", "▁b", "o", "r", "n", "▁a", "r", "t"], heard={2: ("a", 0.7)})
-    decoder = search(subwords, arcs=ArcScoring(attention=1.0))
-    entities = decoder.compile(["born"])
-    (span,) = decoder.decode(log_probs[None], lists=entities)[0][0].spans
-    found = []
-    for frame in range(len(log_probs)):
-        odds = np.full((len(log_probs), 1), -1.0, np.float32)
-        odds[frame] = 1.0
-        seen = AttendedEntities(np.zeros(1, np.int32), odds)
-        (own,) = decoder.decode(log_probs[None], lists=entities, attended=[seen])[0][0].spans
-        found.append(round(own.bonus - span.bonus, 3))
-    starts = [
-        k for k in range(span.start, span.end + 1) if k == span.start or log_probs[k].argmax() != log_probs[k - 1].argmax()
-    ]
-    end = max(k for k in starts if log_probs[k].argmax() != subwords.blank)  # where the last token starts
-    assert found == [1.0 if span.start - 1 <= frame <= end + 1 else -1.0 for frame in range(len(found))]
 
 
 def test_lists_differ_within_a_batch(subwords):

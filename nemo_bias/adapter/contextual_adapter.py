@@ -63,12 +63,6 @@ class Biasing(NamedTuple):
         batch, frames, _ = probabilities.shape
         return probabilities.reshape(batch, frames, self.chosen.shape[1], -1).sum(dim=3)
 
-    def entity_log_odds(self, utterance: int) -> Tensor:
-        """[T, K] the same of one utterance as log-odds, in nats, between -14 and 14."""
-        one = slice(utterance, utterance + 1)
-        single = self._replace(chosen=self.chosen[one], subword_log_probs=self.subword_log_probs[one])
-        return torch.logit(single.entity_probabilities()[0].float(), eps=1e-6)
-
 
 class ContextualAdapter(nn.Module):
     """Finds the entities of a list in an utterance and biases the encoder's output towards their subwords.

@@ -24,7 +24,7 @@ from nemo_bias.decoder.automaton import (
 )
 from nemo_bias.decoder.frames import near_tokens
 from nemo_bias.decoder.prefix_search import Found, SearchSettings, prefix_search
-from nemo_bias.decoder.spotter import ArcScoring, AttendedEntities, EntityArcs, find_arcs
+from nemo_bias.decoder.spotter import ArcScoring, EntityArcs, find_arcs
 from nemo_bias.decoder.vocabulary import Vocabulary
 
 METHODS = ("arcs", "adaptive")
@@ -200,7 +200,6 @@ class BiasedBeamSearch:
         lengths: Sequence[int] | NDArray[np.integer] | None = None,
         lists: CompiledList | Sequence[CompiledList | None] | None = None,
         nbest: int = 1,
-        attended: Sequence[AttendedEntities | None] | None = None,
     ) -> list[list[Transcript]]:
         """Decodes a batch.
 
@@ -209,7 +208,6 @@ class BiasedBeamSearch:
             lengths: [B] frames of each utterance; all T by default.
             lists: entities, for all utterances or one entry an utterance; None for plain beam search.
             nbest: hypotheses wanted for each utterance.
-            attended: what a contextual adapter says about the entities of each utterance's list (method ``arcs``).
 
         Returns:
             For each utterance, at most `nbest` transcripts, best first.
@@ -229,8 +227,6 @@ class BiasedBeamSearch:
         each = list(lists) if isinstance(lists, Sequence) else [lists] * batch
         if len(each) != batch:
             raise ValueError(f"{len(each)} entity lists for {batch} utterances")
-        if attended is not None and len(attended) != batch:
-            raise ValueError(f"attention for {len(attended)} of {batch} utterances")
         best = log_probs.max(axis=2) if frames else np.zeros((batch, 0), np.float32)
         for b, size in enumerate(sizes):
             wrong = np.flatnonzero(~np.isfinite(best[b, :size]))
@@ -240,8 +236,7 @@ class BiasedBeamSearch:
                 raise ValueError(f"log_probs: utterance {b}, frame {wrong[0]} has {what}")
 
         def one(b: int) -> list[Transcript]:
-            seen = None if attended is None else attended[b]
-            return self._decode_one(log_probs[b, : sizes[b]], best[b, : sizes[b]], each[b] or self._nothing, nbest, seen)
+            return self._decode_one(log_probs[b, : sizes[b]], best[b, : sizes[b]], each[b] or self._nothing, nbest)
 
         if self.threads == 1 or batch == 1:
             return [one(b) for b in range(batch)]
@@ -254,7 +249,6 @@ class BiasedBeamSearch:
         best: NDArray[np.float32],
         entities: CompiledList,
         nbest: int,
-        attended: AttendedEntities | None,
     ) -> list[Transcript]:
         spots = self.config.method == "arcs" and len(entities) > 0
         blank, automaton = self.vocabulary.blank, entities.automaton
@@ -262,7 +256,7 @@ class BiasedBeamSearch:
         near = near_tokens(log_probs, best, blank, margin, self.config.most_tokens)
         arcs = _NO_ARCS
         if spots:
-            arcs = find_arcs(log_probs, best, near, blank, automaton, entities.weights, self.config.arcs, attended)
+            arcs = find_arcs(log_probs, best, near, blank, automaton, entities.weights, self.config.arcs)
         found = prefix_search(
             log_probs, best, near, arcs, self._settings, automaton, entities.weights, entities.node_weights
         )

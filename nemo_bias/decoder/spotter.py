@@ -41,9 +41,6 @@ class ArcScoring:
         certainty: 0: judge an arc against the frames' best tokens; 1: judge it by its posterior probability alone.
         choice: nats per unit of the natural logarithm of the list's size (at least ``SHORT_LIST``).
         threshold: nats that any arc must earn.
-        attention: if a contextual adapter was at work, this times its highest log-odds for the entity in the arc's frames
-            (and one frame on either side) is added to the evidence.
-        attention_limit: log-odds beyond this, up or down, count no more.
     """
 
     weight: float = 1.0
@@ -52,21 +49,6 @@ class ArcScoring:
     certainty: float = 0.9
     choice: float = 1.6
     threshold: float = -2.5
-    attention: float = 0.5
-    attention_limit: float = 4.0
-
-
-@dataclass(frozen=True)
-class AttendedEntities:
-    """What a contextual adapter's attention says about the entities of a list in an utterance.
-
-    Attributes:
-        column: [entities] column of each entity in `log_odds`; -1: attention found it nowhere in the utterance.
-        log_odds: [T, columns] logarithm of p / (1 - p), where p is the attention of a frame to an entity.
-    """
-
-    column: NDArray[np.int32]
-    log_odds: NDArray[np.float32]
 
 
 class EntityArcs(NamedTuple):
@@ -112,7 +94,6 @@ def find_arcs(
     automaton: EntityAutomaton,
     entity_weight: NDArray[np.float32],
     scoring: ArcScoring,
-    attended: AttendedEntities | None = None,
 ) -> EntityArcs:
     """Finds the entities that may be spoken in an utterance.
 
@@ -124,7 +105,6 @@ def find_arcs(
         automaton: the entities.
         entity_weight: [entities] weight of each entity.
         scoring: what a match is worth.
-        attended: what a contextual adapter says about the entities; None: there is none.
 
     Returns:
         The accepted arcs. Their number, and the time it takes, depend on the speech, not on the length of the list.
@@ -142,16 +122,8 @@ def find_arcs(
         np.float32(scoring.weight * scoring.per_token),
         np.float32(scoring.certainty),
         np.float32(need),
-        np.float32(scoring.attention if attended is not None else 0.0),
-        np.float32(scoring.attention_limit),
-        attended.column if attended is not None else _NO_COLUMNS,
-        attended.log_odds if attended is not None else _NO_ODDS,
     )
     return EntityArcs(*arrays)
-
-
-_NO_COLUMNS = np.zeros(0, np.int32)
-_NO_ODDS = np.zeros((0, 0), np.float32)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -212,10 +184,6 @@ def _find_arcs(  # type: ignore[no-untyped-def]
     per_token,
     certainty,
     need,
-    attention,
-    attention_limit,
-    column,
-    log_odds,
 ):
     frames, width = log_probs.shape
     now, following = _new_paths(CAPACITY), _new_paths(CAPACITY)
@@ -265,8 +233,6 @@ def _find_arcs(  # type: ignore[no-untyped-def]
                 if entity >= 0:
                     worth = (per_char * automaton.nodes[node, DEPTH] + per_token * length) * entity_weight[entity]
                     worth += certainty * np.float32(total[t + 1] - total[start])
-                    if attention > 0:
-                        worth += attention * _highest_odds(log_odds, column[entity], start - 1, t + 1, attention_limit)
                     bonus = max(np.float32(0.0), worth - need)
                     if following.in_token[r] + bonus > 0:
                         if found == len(found_arc):
@@ -279,16 +245,6 @@ def _find_arcs(  # type: ignore[no-untyped-def]
             now.trace[active], now.trace_blank[active] = trace, following.trace_blank[r]
             active += 1
     return _best_arcs(found_arc[:found], found_score[:found], total, history)
-
-
-@numba.njit(cache=True, nogil=True)
-def _highest_odds(log_odds, column, first, last, limit):  # type: ignore[no-untyped-def]
-    """The highest of the frames from `first` to `last`, within the limits; the lower limit if there is no column."""
-    highest = -limit
-    if column >= 0:
-        for t in range(max(0, first), min(len(log_odds), last + 1)):
-            highest = max(highest, log_odds[t, column])
-    return min(highest, limit)
 
 
 @numba.njit(cache=True, nogil=True)

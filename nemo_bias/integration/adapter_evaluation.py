@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
-from nemo_bias.decoder.spotter import ArcScoring, AttendedEntities
+from nemo_bias.decoder.spotter import ArcScoring
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import LogProbs, Utterances, experiment_list
 from nemo_bias.evaluation.metrics import BiasingScore
@@ -67,30 +67,21 @@ class EncodedSet:
         self._decoder = getattr(model, "ctc_decoder", model.decoder)
         self.vocabulary: Vocabulary = vocabulary_of(getattr(model, "ctc_decoding", model.decoding))
 
-    def log_probs(
-        self, adapter: BiasingAdapter | None = None, phrases: Sequence[str] = ()
-    ) -> tuple[list[LogProbs], list[AttendedEntities | None]]:
-        """Log-probs of each utterance, and what attention found; without bias if there is no adapter."""
+    def log_probs(self, adapter: BiasingAdapter | None = None, phrases: Sequence[str] = ()) -> list[LogProbs]:
+        """Log-probs of each utterance; without bias if there is no adapter."""
         found: list[LogProbs] = [np.zeros((0, 0), np.float32)] * len(self.items)
-        attended: list[AttendedEntities | None] = [None] * len(self.items)
         entities = adapter.encode(tuple(phrases), tokenizer_of(self._model)) if adapter is not None else None
         with torch.inference_mode():
             for chosen in batches_by_length([u.frames for u in self._utterances], BATCH_SIZE):
                 read = [self._cache.read(self._utterances[k]) for k in chosen]
                 *layers, encoded = (pad_sequence(list(each), batch_first=True) for each in zip(*read, strict=True))
                 lengths = torch.tensor([self._utterances[k].frames for k in chosen])
-                biasing = None
                 if adapter is not None and entities is not None:
-                    biasing = adapter.contextual(layers, lengths, entities)
-                    encoded = encoded + biasing.bias
+                    encoded = encoded + adapter.contextual(layers, lengths, entities).bias
                 log_probs = self._decoder(encoder_output=encoded.transpose(1, 2)).float().numpy()
                 for row, (k, length) in enumerate(zip(chosen, lengths.tolist(), strict=True)):
                     found[k] = log_probs[row, :length].copy()
-                    if biasing is not None:
-                        column = np.full(len(phrases), -1, np.int32)
-                        column[biasing.chosen[row].numpy()] = np.arange(biasing.chosen.shape[1])
-                        attended[k] = AttendedEntities(column, biasing.entity_log_odds(row)[:length].numpy().copy())
-        return found, attended
+        return found
 
     def greedy(self, log_probs: Sequence[LogProbs]) -> list[str]:
         """Greedy decoding."""
@@ -103,17 +94,13 @@ class _Beam:
 
     data: EncodedSet
     log_probs: Sequence[LogProbs]
-    attended: Sequence[AttendedEntities | None] | None
     phrases: Sequence[str]
 
     def score(self, weight: float) -> BiasingScore:
         config = BeamSearchConfig(arcs=ArcScoring(weight=weight))
         search = BiasedBeamSearch(self.data.vocabulary, config, threads=1)
         compiled = search.compile(self.phrases)
-        texts = [
-            search.decode(each[None], None, compiled, attended=None if seen is None else [seen])[0][0].text
-            for each, seen in zip(self.log_probs, self.attended or [None] * len(self.log_probs), strict=True)
-        ]
+        texts = [search.decode(each[None], None, compiled)[0][0].text for each in self.log_probs]
         return Utterances(self.data.items, self.log_probs).score(texts, self.phrases)
 
 
@@ -134,10 +121,9 @@ def evaluate_adapter(
     for name in sorted(sets, key=lambda name: name != tuned_on):
         data = sets[name]
         phrases = experiment_list(data.items, distractors, count)
-        plain, _ = data.log_probs()
-        biased, attended = data.log_probs(adapter, phrases)
+        plain, biased = data.log_probs(), data.log_probs(adapter, phrases)
         unspoken = [phrase for phrase in phrases if phrase not in {e for item in data.items for e in item["entities"]}]
-        misled, _ = data.log_probs(adapter, unspoken)
+        misled = data.log_probs(adapter, unspoken)
         utterances = Utterances(data.items, plain)
         rows.append(AdapterRow(name, count, "greedy", None, utterances.score(data.greedy(plain), phrases)))
         rows.append(
@@ -147,9 +133,8 @@ def evaluate_adapter(
             )
         )
         for system, beam in {
-            "biased_beam": _Beam(data, plain, None, phrases),
-            "adapter + biased_beam, without attention": _Beam(data, biased, None, phrases),
-            "adapter + biased_beam": _Beam(data, biased, attended, phrases),
+            "biased_beam": _Beam(data, plain, phrases),
+            "adapter + biased_beam": _Beam(data, biased, phrases),
         }.items():
             if name == tuned_on:
                 scores = {weight: beam.score(weight) for weight in WEIGHTS}

@@ -5,14 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from nemo_bias.decoder.search import CompiledList
-    from nemo_bias.decoder.spotter import AttendedEntities
     from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer
     from nemo_bias.integration.strategy import BiasedBeamInfer
 
@@ -34,71 +29,52 @@ def load_configured_adapter(model: Any, decoders: Sequence[BiasedBeamInfer]) -> 
 
 @contextmanager
 def entities_offered(model: Any, decoders: Sequence[BiasedBeamInfer]) -> Iterator[None]:
-    """Within this context the enabled adapters of a model know the lists of the decoders, and these read the attention."""
+    """Within this context the enabled adapters of a model know the lists of the decoders."""
     from nemo_bias.integration.biasing_adapter import enabled_adapters
 
     adapters = enabled_adapters(model) if any(decoder.config.adapter for decoder in decoders) else []
     try:
         for adapter in adapters:
-            lists = _BatchLists(decoders[0])
-            adapter.offer(lists.offer(adapter, tokenizer_of(model)))
-            for decoder in decoders:
-                decoder.attention = partial(lists.attended, adapter)
+            adapter.offer(_offer(decoders[0], adapter, tokenizer_of(model)))
         yield
     finally:
         for adapter in adapters:
             adapter.offer(None)
 
 
-class _BatchLists:
-    """The entities of a batch: those of the global list, then those that only utterances' own lists have.
+def _offer(decoder: BiasedBeamInfer, adapter: BiasingAdapter, tokenize: Any) -> Offer | None:
+    """The entities of a batch, as an adapter takes them: those of the global list, then those that only utterances' own
+    lists have; None if there are none.
 
     Args:
         decoder: has the global list, and the entities of the utterances that are about to be decoded.
+        adapter: encodes the lists.
+        tokenize: gives the token ids of a phrase.
     """
+    import torch
 
-    def __init__(self, decoder: BiasedBeamInfer) -> None:
-        _, shared = decoder.prepare()
-        self._weight = decoder.config.adapter_weight
-        self._shared = shared.phrases if shared else ()
-        own = [decoder.own_list(entities) for entities in decoder.utterance_entities or ()]
-        places = {phrase: k for k, phrase in enumerate(self._shared)}
-        self._places = []  # of each utterance's entities: the global ones, then its own
-        for each in own:
-            own_places = [places.setdefault(phrase, len(places)) for phrase in (each.phrases if each else ())]
-            self._places.append([*range(len(self._shared)), *own_places])
-        self._own = tuple(places)[len(self._shared) :]
+    from nemo_bias.integration.biasing_adapter import Offer
 
-    def offer(self, adapter: BiasingAdapter, tokenize: Any) -> Offer | None:
-        """The entities as an adapter takes them; None if there are none."""
-        import torch
-
-        from nemo_bias.integration.biasing_adapter import Offer
-
-        lists = [phrases for phrases in (self._shared, self._own) if phrases]
-        if not lists:
-            return None
-        entities = functools.reduce(
-            lambda left, right: left.joined(right), [adapter.encode(phrases, tokenize) for phrases in lists]
-        )
-        if not self._own:
-            return Offer(entities, weight=self._weight)
-        offered = torch.zeros(len(self._places), len(entities.lengths), dtype=torch.bool)
-        for row, places in zip(offered, self._places, strict=True):
-            row[places] = True
-        return Offer(entities, offered.to(entities.keys.device), weight=self._weight)
-
-    def attended(self, adapter: BiasingAdapter, utterance: int, entities: CompiledList) -> AttendedEntities | None:
-        """What the adapter's attention said about the entities of one utterance's list, the global one and its own."""
-        from nemo_bias.decoder.spotter import AttendedEntities
-
-        if adapter.found is None:
-            return None
-        chosen = adapter.found.chosen[utterance].tolist()
-        columns = np.full(max(len(self._shared) + len(self._own), 1), -1, np.int32)
-        columns[chosen] = np.arange(len(chosen))
-        places = self._places[utterance] if self._places else range(len(self._shared))
-        return AttendedEntities(columns[list(places)], adapter.found.entity_log_odds(utterance).cpu().numpy())
+    _, listed = decoder.prepare()
+    shared = listed.phrases if listed else ()
+    places = {phrase: k for k, phrase in enumerate(shared)}
+    own_places = []  # of each utterance's own entities
+    for utterance in decoder.utterance_entities or ():
+        own_list = decoder.own_list(utterance)
+        own_places.append([places.setdefault(phrase, len(places)) for phrase in (own_list.phrases if own_list else ())])
+    own = tuple(places)[len(shared) :]
+    lists = [adapter.encode(phrases, tokenize) for phrases in (shared, own) if phrases]
+    if not lists:
+        return None
+    entities = functools.reduce(lambda left, right: left.joined(right), lists)
+    weight = decoder.config.adapter_weight
+    if not own:
+        return Offer(entities, weight=weight)
+    offered = torch.zeros(len(own_places), len(places), dtype=torch.bool)
+    offered[:, : len(shared)] = True
+    for row, own_columns in zip(offered, own_places, strict=True):
+        row[own_columns] = True
+    return Offer(entities, offered.to(entities.keys.device), weight=weight)
 
 
 def tokenizer_of(model: Any) -> Any:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch, CompiledList, Transcript
-from nemo_bias.decoder.spotter import ArcScoring, AttendedEntities
+from nemo_bias.decoder.spotter import ArcScoring
 from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary, character_vocabulary
 from nemo_bias.entities import EntityList, parse_entities, read_entities
 from nemo_bias.integration.config import STRATEGY, BiasedBeamConfig, biased_beam_config, switched_off
@@ -63,9 +63,6 @@ def apply(module: ModuleType) -> None:
     decoding_class.__init__ = __init__
 
 
-AttentionReader = Callable[[int, CompiledList], AttendedEntities | None]  # by utterance of the batch, for its list
-
-
 class BiasedBeamInfer:
     """Takes the place of a NeMo CTC decoder: called with log-probs, it returns NeMo hypotheses.
 
@@ -85,7 +82,6 @@ class BiasedBeamInfer:
         self.utterance_entities: Sequence[Any] | None = (
             None  # entities of each utterance of the next batch, set by its reader
         )
-        self.attention: AttentionReader | None = None  # set with the entities, if an adapter gets them too
         self._decoding = decoding
         self._search: BiasedBeamSearch | None = None
         self._global: CompiledList | None = None
@@ -175,7 +171,6 @@ class BiasedBeamInfer:
     def __call__(self, decoder_output: torch.Tensor, decoder_lengths: torch.Tensor | None = None) -> tuple[list[Any]]:
         """Decodes log-probs [B, T, V] (or labels [B, T], which are left to NeMo) of the given lengths [B]."""
         own, self.utterance_entities = self.utterance_entities, None
-        attention, self.attention = self.attention, None
         if decoder_output.ndim != 3 or switched_off() or self.config.method == GREEDY:
             return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)  # type: ignore[no-any-return]
         search, _ = self.prepare()
@@ -192,10 +187,7 @@ class BiasedBeamInfer:
                 if decoder_lengths is None
                 else decoder_lengths[with_list].detach().cpu()
             )
-            attended = None if attention is None else [attention(b, cast(CompiledList, lists[b])) for b in with_list]
-            transcripts = search.decode(
-                log_probs.numpy(), lengths.numpy(), [lists[b] for b in with_list], self.config.nbest, attended
-            )
+            transcripts = search.decode(log_probs.numpy(), lengths.numpy(), [lists[b] for b in with_list], self.config.nbest)
             for b, own_log_probs, length, nbest in zip(with_list, log_probs, lengths, transcripts, strict=True):
                 hypotheses[b] = self._hypothesis(own_log_probs[: int(length)], length, nbest)
         return (hypotheses,)
