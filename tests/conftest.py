@@ -14,6 +14,17 @@ from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
 PIECES = ("▁", "a", "b", "e", "n", "o", "r", "s", "t", "▁a", "▁b", "▁n", "▁t", "ar", "on", "▁to", "er", "▁bo", "st", "▁no")
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """The models are small: more threads only wait for each other, and sums in another order would differ a little."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def subwords() -> Vocabulary:
     return Vocabulary(PIECES, len(PIECES))

@@ -27,15 +27,7 @@ from nemo_bias.adapter.proposals import UNLIKELY, WINDOW, EntityProposals
 VOCABULARY, WIDTH, OUTPUT = 13, 16, 10
 LISTED = [(1, 2, 3), (4,), (5, 6), (7, 8, 9, 10), (2, 11), (12, 1, 0)]
 LENGTHS = torch.tensor([9, 5, 7])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The tensors are small: more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(effect=True, layers=2, vocabulary=VOCABULARY, width=WIDTH, output=OUTPUT, seed=3, **options):

@@ -31,15 +31,7 @@ ADAPTER = {  # as a script would give it
     "contextual": {"embedding_width": 192, "recurrent_width": 32, "context_layers": 1},
     "training": {"common_words": 10, "fewest_entities": 3, "most_entities": 8, "drop_rate": 0.0, "empty_rate": 0.0},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The models are small: more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def restore(path=DEMO / "demo.nemo"):

@@ -170,14 +170,10 @@ def test_times_of_words(subwords, characters):
 
 
 @pytest.fixture(scope="module")
-def stock():
-    import torch
+def stock(one_thread):
     from nemo.collections.asr.models import ASRModel
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu").eval()
-    torch.set_num_threads(threads)
+    return ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu").eval()
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,7 @@ import torch
 
 DEMO = Path(__file__).resolve().parent.parent / "scripts" / "demo"
 LISTED = ((3, 4, 5), (20, 21), (7,))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As in the other tests: sums in another order would differ a little."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

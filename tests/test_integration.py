@@ -22,15 +22,7 @@ from nemo_bias.integration.manifest_entities import biased_decoders
 DEMO = Path(__file__).resolve().parent.parent / "scripts" / "demo"
 LIST = str(DEMO / "entities.txt")
 CHARACTERS = [" ", *"abcdefghijklmnopqrstuvwxyz'"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The models are small: more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
