@@ -157,9 +157,8 @@ class ContextualAdapter(nn.Module):
             return scores.topk(min(most, scores.shape[1]), dim=1).indices
 
         proposed = best(proposal_scores, self.config.proposed_entities)
-        asked = torch.cat([queries, nothing[..., None]], dim=-1).masked_fill(~spoken[..., None], 0)
-        asked[..., -1].masked_fill_(~spoken, -IMPOSSIBLE)
-        log_odds = asked @ nn.functional.pad(keys[proposed], (0, 1), value=-1.0).transpose(1, 2)
+        needed = nothing.masked_fill(~spoken, -IMPOSSIBLE)[..., None]
+        log_odds = torch.baddbmm(needed, queries, keys[proposed].transpose(1, 2), beta=-1)
         scores = log_odds.amax(dim=1) + PROPOSAL_WEIGHT * proposal_scores.gather(1, proposed)
         return proposed.gather(1, best(scores, self.config.most_entities, proposed))
 

@@ -28,10 +28,11 @@ class LayerMix(nn.Module):
     def forward(self, layers: Sequence[Tensor], spoken: Tensor) -> Tensor:
         """Mixes layers [B, T, width] each; `spoken` [B, T] tells frames from padding."""
         weights = self.weights.softmax(dim=0)
-        mixed = torch.zeros_like(layers[0])
-        for weight, norm, layer in zip(weights, self.norms, layers, strict=True):
+        mixed = sum(
             # the weight goes into the norm's own scale and shift, which saves a pass over the frames
-            mixed = mixed + nn.functional.layer_norm(layer, layer.shape[-1:], weight * norm.weight, weight * norm.bias)
+            nn.functional.layer_norm(layer, layer.shape[-1:], weight * norm.weight, weight * norm.bias)
+            for weight, norm, layer in zip(weights, self.norms, layers, strict=True)
+        )
         for convolution in self.context:
             mixed = convolution(mixed, spoken)
         return self.norm(mixed)  # type: ignore[no-any-return]
