@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nemo_bias.adapter.contextual_adapter import Biasing
 from nemo_bias.adapter.entity_encoder import TokenLists
-from nemo_bias.adapter.guide import Mention
+from nemo_bias.adapter.guide import NO_BIAS, Mention
 from nemo_bias.adapter.losses import batch_targets, guided_attention_loss, keeping_loss, proposal_loss, spelling_loss
 from nemo_bias.adapter.training_lists import TrainingList, TrainingLists
 from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer, enabled_adapters
@@ -119,6 +119,7 @@ class AdapterLoss:
         self, adapter: BiasingAdapter, model: Any, transcripts: Sequence[Sequence[int]], drawn: TrainingList
     ) -> None:
         self._config = adapter.training_config
+        self._no_bias = adapter.contextual.config.no_bias
         self._decoder = _ctc_decoder(model)
         self._blank = _ctc_decoding(model).blank_id
         self._transcripts, self._drawn = transcripts, drawn
@@ -131,10 +132,13 @@ class AdapterLoss:
         targets = batch_targets(unbiased.cpu().numpy(), lengths.tolist(), self._transcripts, self._drawn, self._blank).to(
             encoded.device
         )
+        guided = targets
+        if not self._no_bias:  # attention has nowhere to go where no entity is spoken
+            guided = targets._replace(counted=targets.counted & (targets.entity != NO_BIAS))
         biased = self._decoder(encoder_output=encoded + biasing.bias.transpose(1, 2).to(encoded.dtype)).float()
         return (
             config.proposal_weight * self._proposal_loss(biasing)
-            + config.guide_weight * guided_attention_loss(biasing, targets, config.spoken_share)
+            + config.guide_weight * guided_attention_loss(biasing, guided, config.spoken_share)
             + config.spelling_weight * spelling_loss(biased, targets, self._blank)
             + config.keep_weight * keeping_loss(unbiased, biased, targets)
         )
