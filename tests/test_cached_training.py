@@ -210,3 +210,28 @@ def test_evaluation_tells_an_adapter_from_none(adapter, manifest, items, model, 
             expected, _, _ = model(input_signal=audio, input_signal_length=torch.tensor([audio.shape[1]]))
         np.testing.assert_allclose(np.exp(each), expected[0, : len(each)].exp().numpy(), atol=0.02)
         assert each.shape == biased[k].shape and not np.allclose(each, biased[k], atol=1e-2)
+
+
+@pytest.mark.parametrize("no_bias", [True, False])
+def test_the_loss_is_moderate_with_and_without_a_no_bias_entry(manifest, model, adapter, tmp_path, no_bias):
+    """Without the entry, attention has nowhere to go in frames without an entity, which must not count."""
+    from nemo_bias.adapter.entity_encoder import TokenLists
+    from nemo_bias.adapter.guide import Mention
+    from nemo_bias.adapter.training_lists import TrainingList
+    from nemo_bias.integration.adapter_training import AdapterLoss
+    from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer
+    from nemo_bias.integration.cached_training import CachedDataset, collate
+    from nemo_bias.integration.encoder_biasing import tokenizer_of
+
+    data = CachedDataset([encode(model, adapter, manifest, tmp_path)], tokenizer_of(model))
+    layers, lengths, tokens, token_lengths = collate([data[k] for k in range(3)])
+    transcripts = [row[:length] for row, length in zip(tokens.tolist(), token_lengths.tolist(), strict=True)]
+    drawn = TrainingList((tuple(transcripts[0][:4]), (7, 8)), np.ones((3, 2), np.bool_), ((Mention(0, 0, 4),), (), ()))
+    torch.manual_seed(0)
+    new = BiasingAdapter(contextual={"no_bias": no_bias}, recogniser=adapter.recogniser)
+    new.offer(Offer(TokenLists.of(drawn.entities)))
+    found = new.train()(layers[:-1], lengths)
+    loss = AdapterLoss(new, model, transcripts, drawn).loss(layers[-1].transpose(1, 2), lengths, found)
+    assert 0 < float(loss) < 20
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in new.parameters() if p.grad is not None)
