@@ -23,7 +23,7 @@ class ContextualAdapterConfig:
     context_frames: int = option(15, "encoder frames that each of them sees, centred; odd")
     longest_gap: int = option(8, "encoder frames from one subword of an entity to the next, at most")
     proposed_entities: int = option(200, "entities of a list that are looked at frame by frame in one utterance")
-    most_entities: int = option(24, "entities of these that are attended to subword by subword")
+    most_entities: int = option(32, "entities of these that are attended to subword by subword")
     no_bias: bool = option(True, "whether attention can go to no entity; false only for comparison")
 
 
