@@ -151,9 +151,10 @@ class ContextualAdapter(nn.Module):
         """[B, K] the entities of the third stage: of those that do best in the first, those that do best in the second."""
 
         def best(scores: Tensor, most: int, entities: Tensor | None = None) -> Tensor:
-            for mask, value in ((offered if offered is None else ~offered, 2 * IMPOSSIBLE), (required, -IMPOSSIBLE)):
-                if mask is not None:
-                    scores = scores.masked_fill(mask if entities is None else mask.gather(1, entities), value)
+            if offered is not None:
+                scores = scores.masked_fill(~(offered if entities is None else offered.gather(1, entities)), 2 * IMPOSSIBLE)
+            if required is not None:
+                scores = scores.masked_fill(required if entities is None else required.gather(1, entities), -IMPOSSIBLE)
             return scores.topk(min(most, scores.shape[1]), dim=1).indices
 
         proposed = best(proposal_scores, self.config.proposed_entities)

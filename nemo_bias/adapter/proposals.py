@@ -11,7 +11,7 @@ PIECE = 4096  # entities that are scored at a time
 
 
 class EntityProposals(nn.Module):
-    """Scores a whole list by tokens alone, so that the cost of an entity does not depend on the number of frames.
+    """Scores a whole list by tokens alone: an entity costs one sum of its tokens for each window of frames.
 
     Each frame gives each token of the vocabulary a score, the best of which in each window of frames counts. An entity's
     score is the sum of its tokens' in its best window. Trained to tell spoken entities from others (`proposal_loss`), a
