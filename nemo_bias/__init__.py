@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nemo_bias.integration.hook import install
+from nemo_bias.integration.registration.hook import install
 
 if TYPE_CHECKING:
     from nemo_bias.entities import Entity, EntityList, EntityListError, read_entities
-    from nemo_bias.integration.adapter_config import BiasingAdapterConfig
-    from nemo_bias.integration.adapter_file import load_adapter
-    from nemo_bias.integration.api import set_entities
-    from nemo_bias.integration.biasing_adapter import BiasingAdapter
+    from nemo_bias.integration.decoding.api import set_entities
+    from nemo_bias.integration.encoder.adapter_config import BiasingAdapterConfig
+    from nemo_bias.integration.encoder.adapter_file import load_adapter
+    from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 
 __all__ = [
     "BiasingAdapter",
@@ -32,10 +32,10 @@ __version__ = "0.1.0"
 install()
 
 _HOMES = {
-    "BiasingAdapter": "integration.biasing_adapter",
-    "BiasingAdapterConfig": "integration.adapter_config",
-    "load_adapter": "integration.adapter_file",
-    "set_entities": "integration.api",
+    "BiasingAdapter": "integration.encoder.biasing_adapter",
+    "BiasingAdapterConfig": "integration.encoder.adapter_config",
+    "load_adapter": "integration.encoder.adapter_file",
+    "set_entities": "integration.decoding.api",
 }
 
 

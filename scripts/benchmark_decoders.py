@@ -30,7 +30,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
-from nemo_bias.integration import peers
+from nemo_bias.evaluation.peers import all_systems
+from nemo_bias.integration.decoding.nemo_decoders import nemo_vocabulary
+from nemo_bias.integration.model import quiet_nemo
 
 BATCH, FRAMES, TOKENS, BEAM_SIZE = 8, 300, 1024, 8
 SIZES = (0, 10, 10_000, 100_000)
@@ -80,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code: 0, or 2 if an input cannot be used."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
-    peers.quiet_nemo()
+    quiet_nemo()
     try:
         listed = options.phrases.read_text(encoding="utf-8").splitlines() if options.phrases else None
         phrases = list(dict.fromkeys(listed or random_phrases(max(SIZES), seed=1)))
@@ -144,8 +146,8 @@ def compiled_decoders(
     tokenizer: Any, phrases: Sequence[str], log_probs: NDArray[np.float32]
 ) -> tuple[list[Timing], list[Callable[[], Any]]]:
     """Every row of the table with its compile time, and a function that decodes the batch once."""
-    each, vocabulary = list(log_probs), peers.nemo_vocabulary(tokenizer)
-    systems = peers.all_systems(tokenizer)
+    each, vocabulary = list(log_probs), nemo_vocabulary(tokenizer)
+    systems = all_systems(tokenizer)
     greedy, beam, spotter = systems["greedy_batch"], systems["beam_batch"], systems["ctc_ws"]
     alpha = {"alpha": 1.0}
     rows: list[tuple[str, int, Callable[[Sequence[str]], Callable[[], Any]]]] = [

@@ -31,8 +31,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     from nemo_bias import BiasingAdapterConfig
-    from nemo_bias.integration.biasing_adapter import Offer
-    from nemo_bias.integration.peers import quiet_nemo, restore_ctc_model
+    from nemo_bias.integration.encoder.biasing_adapter import Offer
+    from nemo_bias.integration.model import quiet_nemo, restore_ctc_model
 
     quiet_nemo()
     model = restore_ctc_model(args.model)

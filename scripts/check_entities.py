@@ -57,7 +57,7 @@ def model_vocabulary(path: str) -> Any:
     from nemo.collections.asr.models import ASRModel
     from nemo.utils import logging as nemo_logging
 
-    from nemo_bias.integration.strategy import vocabulary_of
+    from nemo_bias.integration.decoding.strategy import vocabulary_of
 
     nemo_logging._logger.addFilter(lambda record: record.levelno >= logging.ERROR)
     model = ASRModel.restore_from(path, map_location="cpu")

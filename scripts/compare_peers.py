@@ -21,7 +21,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from nemo_bias.evaluation.comparison import ComparisonRow, System, Utterances, compare, comparison_json, comparison_markdown
 from nemo_bias.evaluation.manifest import read_manifest
-from nemo_bias.integration import peers
+from nemo_bias.evaluation.peers import all_systems
+from nemo_bias.evaluation.recogniser import cached_log_probs, file_hash
+from nemo_bias.integration.model import quiet_nemo, restore_ctc_model
 
 SYSTEMS = ("greedy", "greedy_batch", "beam_batch", "ctc_ws", "pyctcdecode", "nemo_bias", "nemo_bias_adaptive")
 
@@ -30,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code: 0, or 2 if an input cannot be used."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
-    peers.quiet_nemo()
+    quiet_nemo()
     try:
         rows = _compare_all(options)
     except (OSError, TypeError, ValueError) as error:
@@ -43,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _compare_all(options: argparse.Namespace) -> list[ComparisonRow]:
     options.output.mkdir(parents=True, exist_ok=True)
     distractors = options.distractors.read_text(encoding="utf-8").splitlines()
-    model = peers.restore_ctc_model(options.model)
-    systems = _chosen(peers.all_systems(model.tokenizer, options.pyctcdecode_limit), options.systems)
+    model = restore_ctc_model(options.model)
+    systems = _chosen(all_systems(model.tokenizer, options.pyctcdecode_limit), options.systems)
     rows: list[ComparisonRow] = []
     for source in options.sources:
         dev, test = (_utterances(options, model, manifest, source) for manifest in (options.dev, options.test))
@@ -73,7 +75,7 @@ def _utterances(options: argparse.Namespace, model: Any, manifest: Path, source:
     if not items:
         raise ValueError(f"{manifest}: no audio_filepath starts with {source}/; change --sources")
     audio_dir = options.audio_dir or manifest.parent.parent / "audio"
-    log_probs = peers.cached_log_probs(options.model, model, items[: options.max_utterances], audio_dir, options.output)
+    log_probs = cached_log_probs(options.model, model, items[: options.max_utterances], audio_dir, options.output)
     return Utterances(items[: options.max_utterances], log_probs)
 
 
@@ -81,7 +83,7 @@ def _write(options: argparse.Namespace, rows: Sequence[ComparisonRow]) -> None:
     (options.output / "peers.md").write_text(comparison_markdown(rows) + "\n", encoding="utf-8")
     facts = {
         "model": str(options.model),
-        "model_sha256": peers.file_hash(options.model),
+        "model_sha256": file_hash(options.model),
         "dev": str(options.dev),
         "test": str(options.test),
         "max_utterances": options.max_utterances,

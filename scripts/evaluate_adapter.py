@@ -20,10 +20,10 @@ import torch
 def main() -> int:
     """Runs the command; returns the exit code: 0, or 2 if an input cannot be used."""
     options = _arguments()
-    from nemo_bias.integration.adapter_evaluation import adapter_markdown, encoded_sets, evaluate_adapter
-    from nemo_bias.integration.adapter_file import load_adapter
-    from nemo_bias.integration.layer_cache import encode_manifest
-    from nemo_bias.integration.peers import quiet_nemo, restore_ctc_model
+    from nemo_bias.evaluation.adapter_evaluation import adapter_markdown, encoded_sets, evaluate_adapter
+    from nemo_bias.integration.encoder.adapter_file import load_adapter
+    from nemo_bias.integration.model import quiet_nemo, restore_ctc_model
+    from nemo_bias.integration.training.layer_cache import encode_manifest
 
     torch.set_num_threads(options.threads)
     quiet_nemo()

@@ -47,7 +47,7 @@ def export_adapter(trained: str, demo: str) -> None:
     """Rounds the weights in an adapter file."""
     import torch
 
-    from nemo_bias.integration.adapter_file import read_adapter_file
+    from nemo_bias.integration.encoder.adapter_file import read_adapter_file
 
     content = read_adapter_file(trained)
     for name, states in content.items():

@@ -44,7 +44,7 @@ def draw(options: argparse.Namespace) -> None:
     """Writes the picture, and says what it shows."""
     from nemo_bias import load_adapter
     from nemo_bias.evaluation.attention_plot import plot_attention
-    from nemo_bias.integration.attention import attention_of
+    from nemo_bias.integration.encoder.attention import attention_of
 
     model = restore(options.model)
     if options.adapter:

@@ -24,10 +24,10 @@ def main() -> int:
     print("Loading NeMo ...", flush=True)
     import torch
 
-    from nemo_bias.integration.adapter_config import BiasingAdapterConfig
-    from nemo_bias.integration.adapter_file import load_adapter
-    from nemo_bias.integration.cached_training import TrainingRun, train_adapter
-    from nemo_bias.integration.peers import quiet_nemo
+    from nemo_bias.integration.encoder.adapter_config import BiasingAdapterConfig
+    from nemo_bias.integration.encoder.adapter_file import load_adapter
+    from nemo_bias.integration.model import quiet_nemo
+    from nemo_bias.integration.training.cached_training import TrainingRun, train_adapter
     from nemo_bias.options import typed_config
 
     quiet_nemo()

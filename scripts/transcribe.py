@@ -47,8 +47,8 @@ def main(cfg: Any) -> None:
 def transcribe(cfg: Any) -> None:
     """Does what the config says."""
     from nemo_bias.evaluation import read_manifest, write_manifest
-    from nemo_bias.integration.manifest_entities import biased_decoders
-    from nemo_bias.integration.transcription import audio_items, transcribe_items
+    from nemo_bias.integration.decoding.manifest_entities import biased_decoders
+    from nemo_bias.integration.decoding.transcription import audio_items, transcribe_items
 
     if cfg.decoder_type not in (None, "ctc"):
         raise ValueError(f"decoder_type is {cfg.decoder_type!r}; this script decodes with CTC only")

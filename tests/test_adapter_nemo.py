@@ -17,11 +17,11 @@ from omegaconf import OmegaConf
 from test_integration import CHARACTERS, DEMO, small_modules, texts, transcribe, transcribe_manifest
 
 from nemo_bias import BiasingAdapterConfig, load_adapter, set_entities
-from nemo_bias.integration.adapter_config import tokens_of
-from nemo_bias.integration.adapter_file import AdapterFileError
-from nemo_bias.integration.adapter_training import AdapterTraining
-from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer, biasing_adapters
-from nemo_bias.integration.encoder_biasing import tokenizer_of
+from nemo_bias.integration.encoder.adapter_config import tokens_of
+from nemo_bias.integration.encoder.adapter_file import AdapterFileError
+from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Offer, biasing_adapters
+from nemo_bias.integration.encoder.offering import tokenizer_of
+from nemo_bias.integration.training.adapter_training import AdapterTraining
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = "nemo_bias.BiasingAdapter"

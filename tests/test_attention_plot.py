@@ -21,7 +21,7 @@ from nemo_bias.evaluation.attention_plot import (
     plot_attention,
     spread,
 )
-from nemo_bias.integration.attention import attention_of, timed_words
+from nemo_bias.integration.encoder.attention import attention_of, timed_words
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "scripts" / "demo"

@@ -59,7 +59,7 @@ def heard(item):
 
 
 def encode(model, adapter, manifest, folder, copy=0):
-    from nemo_bias.integration.layer_cache import encode_manifest
+    from nemo_bias.integration.training.layer_cache import encode_manifest
 
     return encode_manifest(model, adapter, manifest, copy, folder)
 
@@ -87,7 +87,7 @@ def test_copies_differ_and_can_be_repeated(model, adapter, manifest, tmp_path):
 
 
 def test_what_is_cached_is_not_encoded_again(model, adapter, manifest, items, tmp_path, monkeypatch):
-    from nemo_bias.integration import layer_cache
+    from nemo_bias.integration.training import layer_cache
 
     def encode_nothing(*args, **kwargs):
         raise AssertionError("encoded again")
@@ -103,7 +103,7 @@ def test_what_is_cached_is_not_encoded_again(model, adapter, manifest, items, tm
 
 
 def test_two_processes_may_encode_the_same(model, adapter, manifest, tmp_path, monkeypatch):
-    from nemo_bias.integration import layer_cache
+    from nemo_bias.integration.training import layer_cache
 
     ours = layer_cache._encode
 
@@ -135,9 +135,9 @@ def test_audio_that_cannot_be_used_is_named(model, adapter, items, tmp_path):
 def test_a_cached_model_is_the_model(model, adapter, items, manifest, tmp_path):
     """The same loss as NeMo's own training step has, with the same list."""
     from nemo_bias.adapter.entity_encoder import TokenLists
-    from nemo_bias.integration.biasing_adapter import Offer
-    from nemo_bias.integration.cached_training import CachedDataset, CachedModel, TrainingRun, collate
-    from nemo_bias.integration.encoder_biasing import tokenizer_of
+    from nemo_bias.integration.encoder.biasing_adapter import Offer
+    from nemo_bias.integration.encoder.offering import tokenizer_of
+    from nemo_bias.integration.training.cached_training import CachedDataset, CachedModel, TrainingRun, collate
 
     cache = encode(model, adapter, manifest, tmp_path)
     data = CachedDataset([cache], tokenizer_of(model))
@@ -157,8 +157,8 @@ def test_a_cached_model_is_the_model(model, adapter, items, manifest, tmp_path):
 
 
 def test_batches_hold_so_many_frames(model, adapter, manifest, tmp_path):
-    from nemo_bias.integration.cached_training import CachedDataset, FrameBatches
-    from nemo_bias.integration.encoder_biasing import tokenizer_of
+    from nemo_bias.integration.encoder.offering import tokenizer_of
+    from nemo_bias.integration.training.cached_training import CachedDataset, FrameBatches
 
     cache = encode(model, adapter, manifest, tmp_path)
     data = CachedDataset([cache] * 4, tokenizer_of(model))
@@ -175,7 +175,7 @@ def test_training_writes_an_adapter_that_a_stock_model_loads(model, manifest, tm
     from nemo.collections.asr.models import ASRModel
 
     from nemo_bias import BiasingAdapterConfig, load_adapter
-    from nemo_bias.integration.cached_training import TrainingRun, train_adapter
+    from nemo_bias.integration.training.cached_training import TrainingRun, train_adapter
 
     trained = ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu")
     config = BiasingAdapterConfig()
@@ -199,7 +199,7 @@ def test_training_writes_an_adapter_that_a_stock_model_loads(model, manifest, tm
 
 def test_evaluation_tells_an_adapter_from_none(adapter, manifest, items, model, tmp_path):
     """The rows without the adapter are those of the model, whatever the adapter; those with it are another matter."""
-    from nemo_bias.integration.adapter_evaluation import EncodedSet
+    from nemo_bias.evaluation.adapter_evaluation import EncodedSet
 
     cache = encode(model, adapter, manifest, tmp_path)
     data = EncodedSet(model, cache, items, range(3))
@@ -218,10 +218,10 @@ def test_the_loss_is_moderate_with_and_without_a_no_bias_entry(manifest, model, 
     from nemo_bias.adapter.entity_encoder import TokenLists
     from nemo_bias.adapter.guide import Mention
     from nemo_bias.adapter.training_lists import TrainingList
-    from nemo_bias.integration.adapter_training import AdapterLoss
-    from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer
-    from nemo_bias.integration.cached_training import CachedDataset, collate
-    from nemo_bias.integration.encoder_biasing import tokenizer_of
+    from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Offer
+    from nemo_bias.integration.encoder.offering import tokenizer_of
+    from nemo_bias.integration.training.adapter_training import AdapterLoss
+    from nemo_bias.integration.training.cached_training import CachedDataset, collate
 
     data = CachedDataset([encode(model, adapter, manifest, tmp_path)], tokenizer_of(model))
     layers, lengths, tokens, token_lengths = collate([data[k] for k in range(3)])

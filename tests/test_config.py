@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_bias.integration.adapter_config import BiasingAdapterConfig
-from nemo_bias.integration.config import BiasedBeamConfig, biased_beam_config
+from nemo_bias.integration.decoding.config import BiasedBeamConfig, biased_beam_config
+from nemo_bias.integration.encoder.adapter_config import BiasingAdapterConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -15,9 +15,10 @@ import torch
 from omegaconf import OmegaConf
 
 from nemo_bias import EntityListError, set_entities
-from nemo_bias.integration import hook, manifest_entities, strategy
-from nemo_bias.integration.config import BiasedBeamConfig, biased_beam_config
-from nemo_bias.integration.manifest_entities import biased_decoders
+from nemo_bias.integration.decoding import manifest_entities, strategy
+from nemo_bias.integration.decoding.config import BiasedBeamConfig, biased_beam_config
+from nemo_bias.integration.decoding.manifest_entities import biased_decoders
+from nemo_bias.integration.registration import hook
 
 DEMO = Path(__file__).resolve().parent.parent / "scripts" / "demo"
 LIST = str(DEMO / "entities.txt")

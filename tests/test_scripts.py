@@ -103,9 +103,9 @@ def test_wrong_options_are_named(override, key, manifest, tmp_path):
 def test_importing_nemo_does_not_import_the_decoder():
     shown = run("-c", "import nemo.core, sys; print(*sorted(n for n in sys.modules if n.startswith('nemo_bias')))")
     modules = shown.split()
-    assert "nemo_bias.integration.hook" in modules  # the installed plugin is there
-    small = {"nemo_bias.integration.hook", "nemo_bias.integration.targets"}
-    assert set(modules) == {"nemo_bias", "nemo_bias.integration", *small}
+    assert "nemo_bias.integration.registration.hook" in modules  # the installed plugin is there
+    small = {"nemo_bias.integration.registration.hook", "nemo_bias.integration.registration.targets"}
+    assert set(modules) == {"nemo_bias", "nemo_bias.integration", "nemo_bias.integration.registration", *small}
 
 
 def test_transcribe_then_evaluate(expected, tmp_path):

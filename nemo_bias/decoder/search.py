@@ -22,6 +22,7 @@ from nemo_bias.decoder.automaton import (
     compile_automaton,
     join_automata,
 )
+from nemo_bias.decoder.config import BeamOptions
 from nemo_bias.decoder.frames import near_tokens
 from nemo_bias.decoder.prefix_search import Found, SearchSettings, prefix_search
 from nemo_bias.decoder.spotter import ArcScoring, EntityArcs, find_arcs
@@ -30,28 +31,20 @@ from nemo_bias.decoder.vocabulary import Vocabulary
 METHODS = ("arcs", "adaptive")
 
 
-@dataclass(frozen=True)
-class BeamSearchConfig:
+@dataclass
+class BeamSearchConfig(BeamOptions):
     """How to search.
 
     Attributes:
         method: ``arcs`` finds entities over the whole utterance and lets the beam choose among them; ``adaptive`` boosts
             the tokens of entities inside the beam (adaptive subword boosting).
-        beam_size: prefixes kept after each frame. 1 keeps the single best path, as greedy decoding does.
-        token_margin: tokens further below a frame's best than this many nats do not extend a prefix in it.
-        most_tokens: nor do tokens that are not among this many best of the frame; entity paths do not read them either.
         arcs: what an entity arc is worth.
-        boost: adaptive boosting: the most that one token is raised, in nats.
         boost_floor: adaptive boosting: the part of `boost` that a token gets even if it is the frame's best; one that
             lies ``gap`` nats below it gets ``min(boost, boost_floor * boost + gap)``. The formula is ours.
     """
 
     method: str = "arcs"
-    beam_size: int = 8
-    token_margin: float = 8.0
-    most_tokens: int = 16
     arcs: ArcScoring = field(default_factory=ArcScoring)
-    boost: float = 2.0
     boost_floor: float = 0.5
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """Compares decoders on the same log-probs: each is tuned on development data, then measured once on test data.
 
 Nothing here imports NeMo. A decoder is a `System`; those of NeMo, pyctcdecode and this package are in
-`nemo_bias.integration.peers`.
+`nemo_bias.evaluation.peers`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The only place that touches NeMo: registration, decoding strategy, manifest fields."""
+"""The only place that touches NeMo: registration, the decoding strategy, the adapter in the encoder, and its training."""

@@ -25,7 +25,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from nemo_bias.adapter.augmentation import SAMPLE_RATE, varied
 from nemo_bias.evaluation.manifest import ManifestError, read_manifest
-from nemo_bias.integration.biasing_adapter import BiasingAdapter
+from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 
 BATCH_SECONDS = 120.0  # of audio that is encoded at a time
 

@@ -15,9 +15,9 @@ from omegaconf import DictConfig, ListConfig
 from omegaconf.base import ContainerMetadata, Metadata
 from omegaconf.nodes import AnyNode
 
-from nemo_bias.integration.adapter_config import recogniser_of
-from nemo_bias.integration.biasing_adapter import BiasingAdapter, biasing_adapters
-from nemo_bias.integration.encoder import check_encoder, check_recogniser, is_ours
+from nemo_bias.integration.encoder.adapter_config import recogniser_of
+from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, biasing_adapters
+from nemo_bias.integration.encoder.conformer import check_encoder, check_recogniser, is_ours
 
 # What an OmegaConf config is made of; with tensors, all that such a file may hold.
 HARMLESS: list[Any] = [

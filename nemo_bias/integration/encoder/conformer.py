@@ -15,8 +15,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_bias.adapter.config import AdapterTrainingConfig, ContextualAdapterConfig
-from nemo_bias.integration.adapter_config import ADAPTER_TARGET, RecogniserConfig, recogniser_of, tapped_layers
-from nemo_bias.integration.targets import OUR_PREFIX
+from nemo_bias.integration.encoder.adapter_config import ADAPTER_TARGET, RecogniserConfig, recogniser_of, tapped_layers
+from nemo_bias.integration.registration.targets import OUR_PREFIX
 from nemo_bias.options import typed_config
 
 
@@ -189,7 +189,7 @@ def _get_enabled(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _accepted_types(original: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(self: Any) -> set[type]:
-        from nemo_bias.integration.biasing_adapter import BiasingAdapter
+        from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 
         return {*original(self), BiasingAdapter}
 

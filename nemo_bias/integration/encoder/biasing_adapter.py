@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from nemo_bias.adapter.config import AdapterTrainingConfig, ContextualAdapterConfig
 from nemo_bias.adapter.contextual_adapter import Biasing, ContextualAdapter
 from nemo_bias.adapter.entity_encoder import EncodedEntities, TokenLists
-from nemo_bias.integration.adapter_config import RecogniserConfig, tapped_layers
-from nemo_bias.integration.config import switched_off
+from nemo_bias.integration.encoder.adapter_config import RecogniserConfig, tapped_layers
+from nemo_bias.integration.switch import switched_off
 from nemo_bias.options import typed_config
 
 REMEMBERED_LISTS = 100

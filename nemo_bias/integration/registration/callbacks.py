@@ -11,6 +11,6 @@ def callbacks() -> list[Any]:
 
     if "nemo.core" not in sys.modules:
         return []
-    from nemo_bias.integration.adapter_training import AdapterTraining
+    from nemo_bias.integration.training.adapter_training import AdapterTraining
 
     return [AdapterTraining()]

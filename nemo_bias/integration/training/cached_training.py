@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from nemo_bias.integration.biasing_adapter import BiasingAdapter
-from nemo_bias.integration.encoder_biasing import tokenizer_of
-from nemo_bias.integration.layer_cache import CachedUtterance, LayerCache, encode_manifest
+from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
+from nemo_bias.integration.encoder.offering import tokenizer_of
+from nemo_bias.integration.training.layer_cache import CachedUtterance, LayerCache, encode_manifest
 
 FRAME_SORTING = 800  # utterances that are sorted by length together, so that batches have little padding
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from nemo_bias.decoder.config import BeamOptions
 from nemo_bias.options import option, typed_config
 
 STRATEGY = "biased_beam"
-OFF_SWITCH = "NEMO_BIAS"
-
-
-def switched_off() -> bool:
-    """Whether the environment variable NEMO_BIAS says `off` (or `0`, `false`, `no`)."""
-    return os.environ.get(OFF_SWITCH, "").strip().lower() in ("off", "0", "false", "no")
 
 
 # OmegaConf reads the annotations, and knows Optional[X] better than X | None.
 @dataclass
-class BiasedBeamConfig:
-    """Options of the decoding strategy `biased_beam`; README.md has the same table."""
+class BiasedBeamConfig(BeamOptions):
+    """Options of the decoding strategy `biased_beam`, beside those of its search; README.md has the same table."""
 
     entity_file: Optional[str] = option(None, "file with the entity list; null: none")  # noqa: UP045
     entity_format: str = option("auto", "its format: auto, text, tsv, jsonl, ctc_ws, sherpa or aws")
@@ -38,12 +32,8 @@ class BiasedBeamConfig:
         "arcs: find entities over the whole utterance; adaptive: boost their subwords in the beam; greedy: NeMo's greedy "
         "decoding, so that only the adapter uses the list",
     )
-    beam_size: int = option(8, "hypotheses kept after each frame")
     weight: float = option(1.0, "how much to trust the list: raise it if names are missed, lower it if they are invented")
     threshold: float = option(0.0, "nats that an entity must earn beyond its due before it is accepted (method arcs)")
-    boost: float = option(2.0, "the most that one subword of an entity is raised, in nats (method adaptive)")
-    token_margin: float = option(8.0, "subwords further below a frame's best than this many nats are not tried")
-    most_tokens: int = option(16, "nor are subwords that are not among this many best of a frame")
     nbest: int = option(1, "hypotheses kept on a Hypothesis' attribute `nbest`")
     threads: int = option(0, "utterances decoded at a time; 0: one a core")
 

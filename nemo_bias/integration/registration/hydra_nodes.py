@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_bias.integration.config import STRATEGY, BiasedBeamConfig
+from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig
 
 
 def add_biased_beam_nodes() -> None:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer
-    from nemo_bias.integration.strategy import BiasedBeamInfer
+    from nemo_bias.integration.decoding.strategy import BiasedBeamInfer
+    from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Offer
 
 LOADED = "_nemo_bias_adapter_files"  # attribute of a model: the adapter files that were loaded into it
 
@@ -20,7 +20,7 @@ def load_configured_adapter(model: Any, decoders: Sequence[BiasedBeamInfer]) -> 
         path = decoder.config.adapter_file
         loaded = model.__dict__.setdefault(LOADED, set())
         if path and path not in loaded:
-            from nemo_bias.integration.adapter_file import holds_adapters, load_adapter
+            from nemo_bias.integration.encoder.adapter_file import holds_adapters, load_adapter
 
             if not holds_adapters(model, path):
                 load_adapter(model, path)
@@ -30,7 +30,7 @@ def load_configured_adapter(model: Any, decoders: Sequence[BiasedBeamInfer]) -> 
 @contextmanager
 def entities_offered(model: Any, decoders: Sequence[BiasedBeamInfer]) -> Iterator[None]:
     """Within this context the enabled adapters of a model know the lists of the decoders."""
-    from nemo_bias.integration.biasing_adapter import enabled_adapters
+    from nemo_bias.integration.encoder.biasing_adapter import enabled_adapters
 
     adapters = enabled_adapters(model) if any(decoder.config.adapter for decoder in decoders) else []
     try:
@@ -53,7 +53,7 @@ def _offer(decoder: BiasedBeamInfer, adapter: BiasingAdapter, tokenize: Any) -> 
     """
     import torch
 
-    from nemo_bias.integration.biasing_adapter import Offer
+    from nemo_bias.integration.encoder.biasing_adapter import Offer
 
     _, listed = decoder.prepare()
     shared = listed.phrases if listed else ()

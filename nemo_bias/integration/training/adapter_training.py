@@ -19,9 +19,9 @@ from nemo_bias.adapter.entity_encoder import TokenLists
 from nemo_bias.adapter.guide import NO_BIAS, Mention
 from nemo_bias.adapter.losses import batch_targets, guided_attention_loss, keeping_loss, proposal_loss, spelling_loss
 from nemo_bias.adapter.training_lists import TrainingList, TrainingLists
-from nemo_bias.integration.biasing_adapter import BiasingAdapter, Offer, enabled_adapters
-from nemo_bias.integration.encoder_biasing import tokenizer_of
-from nemo_bias.integration.strategy import vocabulary_of
+from nemo_bias.integration.decoding.strategy import vocabulary_of
+from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Offer, enabled_adapters
+from nemo_bias.integration.encoder.offering import tokenizer_of
 
 VALIDATION_ENTITIES = 300  # of the list of a validation batch, distractors included
 

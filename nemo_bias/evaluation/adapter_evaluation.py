@@ -16,11 +16,11 @@ from nemo_bias.decoder.spotter import ArcScoring
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import LogProbs, Utterances, experiment_list
 from nemo_bias.evaluation.metrics import BiasingScore
-from nemo_bias.integration.biasing_adapter import BiasingAdapter
-from nemo_bias.integration.encoder_biasing import tokenizer_of
-from nemo_bias.integration.layer_cache import LayerCache
-from nemo_bias.integration.peers import batches_by_length, greedy_text
-from nemo_bias.integration.strategy import vocabulary_of
+from nemo_bias.evaluation.recogniser import batches_by_length, greedy_text
+from nemo_bias.integration.decoding.strategy import vocabulary_of
+from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
+from nemo_bias.integration.encoder.offering import tokenizer_of
+from nemo_bias.integration.training.layer_cache import LayerCache
 
 BATCH_SIZE = 16
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # of the list in beam search, tuned on development data

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import open_dict
 
-from nemo_bias.integration.config import STRATEGY, biased_beam_config
+from nemo_bias.integration.decoding.config import STRATEGY, biased_beam_config
 
 
 def set_entities(model: Any, entities: str | Iterable[str | Mapping[str, Any]] = (), **options: Any) -> None:
@@ -25,7 +25,7 @@ def set_entities(model: Any, entities: str | Iterable[str | Mapping[str, Any]] =
         TypeError: the model has no CTC decoder.
         ValueError: an option is unknown or has a wrong value.
     """
-    from nemo_bias.integration.manifest_entities import biased_decoders
+    from nemo_bias.integration.decoding.manifest_entities import biased_decoders
 
     hybrid = hasattr(model, "ctc_decoding")
     if not hybrid and not (hasattr(model, "change_decoding_strategy") and type(model.decoding).__name__.startswith("CTC")):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from nemo_bias.integration.config import switched_off
-from nemo_bias.integration.encoder import wrap_method
-from nemo_bias.integration.encoder_biasing import entities_offered, load_configured_adapter
-from nemo_bias.integration.strategy import BiasedBeamInfer
+from nemo_bias.integration.decoding.strategy import BiasedBeamInfer
+from nemo_bias.integration.encoder.conformer import wrap_method
+from nemo_bias.integration.encoder.offering import entities_offered, load_configured_adapter
+from nemo_bias.integration.switch import switched_off
 
 
 def apply(module: ModuleType) -> None:

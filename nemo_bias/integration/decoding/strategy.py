@@ -7,6 +7,7 @@ such as joining tokens into text, timestamps and confidences, stays NeMo's own.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from collections.abc import Sequence
@@ -17,11 +18,13 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from nemo_bias.decoder.config import BeamOptions
 from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch, CompiledList, Transcript
 from nemo_bias.decoder.spotter import ArcScoring
 from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary, character_vocabulary
 from nemo_bias.entities import EntityList, parse_entities, read_entities
-from nemo_bias.integration.config import STRATEGY, BiasedBeamConfig, biased_beam_config, switched_off
+from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig, biased_beam_config
+from nemo_bias.integration.switch import switched_off
 from nemo_bias.normalization import NormalizedList, normalize_entities
 
 STOCK_STRATEGY = "greedy_batch"  # what runs for utterances without entities
@@ -86,13 +89,12 @@ class BiasedBeamInfer:
         self._search: BiasedBeamSearch | None = None
         self._global: CompiledList | None = None
         self._lists: dict[str, CompiledList | None] = {}
+        options = {each.name: getattr(config, each.name) for each in dataclasses.fields(BeamOptions)}
+        options["boost"] *= config.weight
         self._search_config = BeamSearchConfig(  # here, so that a wrong value fails now
+            **options,
             method=BeamSearchConfig.method if config.method == GREEDY else config.method,
-            beam_size=config.beam_size,
-            token_margin=config.token_margin,
-            most_tokens=config.most_tokens,
             arcs=ArcScoring(weight=config.weight, threshold=ArcScoring.threshold + config.threshold),
-            boost=config.boost * config.weight,
         )
 
     def __getattr__(self, name: str) -> Any:

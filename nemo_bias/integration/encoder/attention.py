@@ -13,13 +13,13 @@ import soundfile
 from nemo_bias.decoder.alignment import token_frames
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.attention_plot import Attention, TimedWord
-from nemo_bias.integration.api import set_entities
-from nemo_bias.integration.config import OFF_SWITCH, switched_off
-from nemo_bias.integration.manifest_entities import biased_decoders
-from nemo_bias.integration.strategy import GREEDY
+from nemo_bias.integration.decoding.api import set_entities
+from nemo_bias.integration.decoding.manifest_entities import biased_decoders
+from nemo_bias.integration.decoding.strategy import GREEDY
+from nemo_bias.integration.switch import OFF_SWITCH, switched_off
 
 if TYPE_CHECKING:
-    from nemo_bias.integration.biasing_adapter import BiasingAdapter
+    from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 
 MOST_ENTITIES = 12
 
@@ -117,7 +117,7 @@ def timed_words(path: Sequence[int], vocabulary: Vocabulary, frame_seconds: floa
 
 
 def _enabled_adapter(model: Any) -> BiasingAdapter:
-    from nemo_bias.integration.biasing_adapter import biasing_adapters, enabled_adapters
+    from nemo_bias.integration.encoder.biasing_adapter import biasing_adapters, enabled_adapters
 
     if switched_off():
         raise ValueError(f"biasing is switched off by the environment variable {OFF_SWITCH}; unset it")

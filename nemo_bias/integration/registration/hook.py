@@ -14,15 +14,15 @@ from types import ModuleType
 
 # NeMo module -> our module, whose `apply(module)` extends it.
 EXTENSIONS = {
-    "nemo.core.classes.common": "nemo_bias.integration.targets",
-    "nemo.collections.asr.modules.conformer_encoder": "nemo_bias.integration.encoder",
-    "nemo.collections.asr.parts.mixins.asr_adapter_mixins": "nemo_bias.integration.encoder",
-    "nemo.collections.asr.parts.submodules.ctc_decoding": "nemo_bias.integration.strategy",
-    "nemo.collections.asr.parts.mixins.transcription": "nemo_bias.integration.manifest_entities",
-    "nemo.collections.asr.models.ctc_models": "nemo_bias.integration.manifest_entities",
-    "nemo.collections.asr.models.ctc_bpe_models": "nemo_bias.integration.manifest_entities",
-    "nemo.collections.asr.models.hybrid_rnnt_ctc_models": "nemo_bias.integration.manifest_entities",
-    "nemo.collections.asr.models.hybrid_rnnt_ctc_bpe_models": "nemo_bias.integration.manifest_entities",
+    "nemo.core.classes.common": "nemo_bias.integration.registration.targets",
+    "nemo.collections.asr.modules.conformer_encoder": "nemo_bias.integration.encoder.conformer",
+    "nemo.collections.asr.parts.mixins.asr_adapter_mixins": "nemo_bias.integration.encoder.conformer",
+    "nemo.collections.asr.parts.submodules.ctc_decoding": "nemo_bias.integration.decoding.strategy",
+    "nemo.collections.asr.parts.mixins.transcription": "nemo_bias.integration.decoding.manifest_entities",
+    "nemo.collections.asr.models.ctc_models": "nemo_bias.integration.decoding.manifest_entities",
+    "nemo.collections.asr.models.ctc_bpe_models": "nemo_bias.integration.decoding.manifest_entities",
+    "nemo.collections.asr.models.hybrid_rnnt_ctc_models": "nemo_bias.integration.decoding.manifest_entities",
+    "nemo.collections.asr.models.hybrid_rnnt_ctc_bpe_models": "nemo_bias.integration.decoding.manifest_entities",
 }
 
 

@@ -1,0 +1,173 @@
+"""Other decoders for CTC log-probs, and ours, as systems that `nemo_bias.evaluation.comparison` can compare.
+
+All run on one CPU thread. What is not named here keeps its default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
+from nemo_bias.decoder.spotter import ArcScoring
+from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.evaluation.comparison import Decoder, LogProbs, System, Weights
+from nemo_bias.evaluation.recogniser import batches_by_length, greedy_text
+from nemo_bias.integration.decoding.nemo_decoders import nemo_decoding, nemo_vocabulary, nemo_word_spotter
+
+BATCH_SIZE = 16  # utterances that NeMo decodes at a time
+BEAM_SIZE = 8  # prefixes, for every beam search
+
+
+class Greedy(System):
+    """The best label of each frame."""
+
+    name = "greedy"
+    weights = ({},)
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.vocabulary = nemo_vocabulary(tokenizer)
+
+    def prepare(self, phrases: Sequence[str], weights: Weights) -> Decoder:
+        """Ignores the list."""
+        return lambda log_probs: [greedy_text(each.argmax(axis=1), self.vocabulary) for each in log_probs]
+
+
+class NemoTree(System):
+    """NeMo's boosting tree in its `greedy_batch` or `beam_batch` decoding (`nemo.collections.asr.parts.context_biasing`).
+
+    An empty list is decoded without a tree. The tree of `greedy_batch` relabels frames; it cannot insert what the model
+    deleted.
+
+    Args:
+        tokenizer: a NeMo tokenizer.
+        strategy: ``greedy_batch`` or ``beam_batch``.
+        weights: what to try; `alpha` is NeMo's `boosting_tree_alpha`.
+    """
+
+    def __init__(self, tokenizer: Any, strategy: str, weights: Sequence[Weights]) -> None:
+        self.name = f"NeMo {strategy} + tree"
+        self.weights = weights
+        self._tokenizer = tokenizer
+        self._strategy = strategy
+
+    def prepare(self, phrases: Sequence[str], weights: Weights) -> Decoder:
+        """Builds the tree."""
+        decoding = nemo_decoding(self._tokenizer, self._strategy, phrases, weights["alpha"], BEAM_SIZE)
+
+        def decode(log_probs: Sequence[LogProbs]) -> list[str]:
+            texts = [""] * len(log_probs)
+            for chosen in batches_by_length([len(each) for each in log_probs], BATCH_SIZE):
+                lengths = torch.tensor([len(log_probs[k]) for k in chosen])
+                padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(log_probs[k]) for k in chosen], batch_first=True)
+                hypotheses = decoding.ctc_decoder_predictions_tensor(padded, lengths)
+                for k, hypothesis in zip(chosen, hypotheses, strict=True):
+                    texts[k] = hypothesis.text
+            return texts
+
+        return decode
+
+
+class WordSpotter(System):
+    """NeMo's CTC-WS: finds phrases with a graph of their own and puts them into the greedy text."""
+
+    name = "NeMo CTC-WS"
+    weights = tuple(
+        {"cb_weight": cb_weight, "ctc_ali_token_weight": token_weight}
+        for token_weight in (0.0, 0.5, 1.0, 1.5)
+        for cb_weight in (1.0, 2.0, 3.0, 4.0)
+    )
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary = nemo_vocabulary(tokenizer)
+
+    def prepare(self, phrases: Sequence[str], weights: Weights) -> Decoder:
+        """Builds the graph."""
+        spotted_text = nemo_word_spotter(self._tokenizer, phrases, self._vocabulary.blank)
+
+        def decode_one(log_probs: LogProbs) -> str:
+            text = spotted_text(log_probs, **weights)
+            return greedy_text(log_probs.argmax(axis=1), self._vocabulary) if text is None else text
+
+        return lambda log_probs: [decode_one(each) for each in log_probs]
+
+
+class Pyctcdecode(System):
+    """pyctcdecode with hotwords and no language model. It boosts the single words of phrases.
+
+    Its time grows with the list, so it is tuned on part of the data, and not run on long lists.
+    """
+
+    name = "pyctcdecode"
+    weights = tuple({"hotword_weight": weight} for weight in (2.0, 4.0, 8.0, 12.0, 16.0))
+    tuning_utterances = 50
+
+    def __init__(self, tokenizer: Any, most_phrases: int | None = 500) -> None:
+        self._vocabulary = nemo_vocabulary(tokenizer)
+        self.most_phrases = most_phrases
+
+    def prepare(self, phrases: Sequence[str], weights: Weights) -> Decoder:
+        """Builds the decoder; hotwords are compiled at each call of its `decode`, which is part of its decode time."""
+        from pyctcdecode import build_ctcdecoder
+
+        pieces = [piece or f"<special{k}>" for k, piece in enumerate(self._vocabulary.pieces)]
+        if "<special0>" in pieces:
+            pieces[pieces.index("<special0>")] = "<unk>"
+        pieces.insert(self._vocabulary.blank, "")
+        decoder = build_ctcdecoder(pieces)
+        hotwords = list(phrases)
+
+        def decode_one(log_probs: LogProbs) -> str:
+            text: str = decoder.decode(log_probs, beam_width=BEAM_SIZE, hotwords=hotwords, **weights)
+            return text
+
+        return lambda log_probs: [decode_one(each) for each in log_probs]
+
+
+class NemoBias(System):
+    """This package's decoder, with either of its methods, on one thread.
+
+    Args:
+        vocabulary: the model's tokens.
+        method: ``arcs`` or ``adaptive``.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, method: str = "arcs") -> None:
+        self.name = "nemo_bias" if method == "arcs" else f"nemo_bias {method}"
+        tried = {"arcs": ("weight", (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)), "adaptive": ("boost", (1.0, 1.5, 2.0, 2.5, 3.0, 4.0))}
+        option, values = tried[method]
+        self.weights = tuple({option: value} for value in values)
+        self._vocabulary = vocabulary
+        self._method = method
+
+    def prepare(self, phrases: Sequence[str], weights: Weights) -> Decoder:
+        """Compiles the list."""
+        scoring = ArcScoring(weight=weights.get("weight", 1.0))
+        boost = weights.get("boost", BeamSearchConfig().boost)
+        config = BeamSearchConfig(method=self._method, beam_size=BEAM_SIZE, arcs=scoring, boost=boost)
+        search = BiasedBeamSearch(self._vocabulary, config, threads=1)
+        entities = search.compile(phrases)
+        return lambda log_probs: [search.decode(each[None], lists=entities)[0][0].text for each in log_probs]
+
+
+def all_systems(tokenizer: Any, pyctcdecode_limit: int = 500) -> dict[str, System]:
+    """Every system by the name that command lines use.
+
+    Args:
+        tokenizer: a NeMo tokenizer of subword tokens.
+        pyctcdecode_limit: pyctcdecode is not run with more phrases than this.
+    """
+    alphas: tuple[Weights, ...] = tuple({"alpha": alpha} for alpha in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5))
+    vocabulary = nemo_vocabulary(tokenizer)
+    return {
+        "greedy": Greedy(tokenizer),
+        "greedy_batch": NemoTree(tokenizer, "greedy_batch", alphas),
+        "beam_batch": NemoTree(tokenizer, "beam_batch", alphas),
+        "ctc_ws": WordSpotter(tokenizer),
+        "pyctcdecode": Pyctcdecode(tokenizer, pyctcdecode_limit),
+        "nemo_bias": NemoBias(vocabulary, "arcs"),
+        "nemo_bias_adaptive": NemoBias(vocabulary, "adaptive"),
+    }

@@ -1,0 +1,1 @@
+"""How NeMo, Hydra and Lightning come to know this package."""
