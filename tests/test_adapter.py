@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from nemo_bias.adapter import proposals
+from nemo_bias.adapter import contextual_adapter, proposals
 from nemo_bias.adapter.config import ContextualAdapterConfig
 from nemo_bias.adapter.contextual_adapter import LEAST, PROPOSAL_WEIGHT, Biasing, ContextualAdapter, whole_entity_scores
 from nemo_bias.adapter.entity_encoder import TokenLists
@@ -173,12 +173,35 @@ def test_shapes_and_normalised_log_probs():
         torch.testing.assert_close(log_probs.exp().sum(dim=-1), torch.ones(log_probs.shape[:-1]))
 
 
-def test_evaluation_gives_the_same_without_what_training_needs():
+def test_evaluation_gives_the_same_without_what_training_needs(monkeypatch):
+    monkeypatch.setattr(contextual_adapter, "LEAST_ATTENTION", 0.0)
     adapter = tiny()
     found = attend(adapter)
     evaluated = attend(adapter.eval())
     assert evaluated.entity_log_probs is None and evaluated.proposal_scores is None
     assert torch.equal(evaluated.bias, found.bias) and torch.equal(evaluated.subword_log_probs, found.subword_log_probs)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_frames_with_little_attention_get_no_bias(monkeypatch, heads):
+    adapter = tiny(heads=heads)
+    trained = attend(adapter)
+    attention = subword_probabilities(trained).sum(dim=(-1, -2)).mean(dim=2)  # [B, T]
+    limit = float(attention.median()) + 1e-4
+    monkeypatch.setattr(contextual_adapter, "LEAST_ATTENTION", limit)
+    few = attention < limit
+    assert 0 < few.sum() < few.numel() and ((attention - limit).abs() > 1e-5).all()
+    assert attend(adapter).bias.abs().min() > 0  # training sees all frames
+    evaluated = attend(adapter.eval())
+    assert (evaluated.bias[few] == 0).all()
+    assert torch.equal(evaluated.bias[~few], trained.bias[~few])
+    assert torch.equal(evaluated.subword_log_probs, trained.subword_log_probs)
+
+
+def test_without_a_no_bias_entry_every_frame_gets_a_bias(monkeypatch):
+    monkeypatch.setattr(contextual_adapter, "LEAST_ATTENTION", 2.0)  # more than there is
+    assert attend(tiny(no_bias=False).eval()).bias.abs().min() > 0
+    assert (attend(tiny().eval()).bias == 0).all()
 
 
 def test_attention_to_whole_entities():

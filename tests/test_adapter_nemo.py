@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,9 @@ from omegaconf import OmegaConf
 from test_integration import CHARACTERS, DEMO, small_modules, texts, transcribe, transcribe_manifest
 
 from nemo_bias import BiasingAdapterConfig, load_adapter, set_entities
+from nemo_bias.adapter.contextual_adapter import LEAST_ATTENTION
+from nemo_bias.integration.decoding.manifest_entities import biased_decoders
+from nemo_bias.integration.decoding.strategy import BiasedBeamInfer
 from nemo_bias.integration.encoder.adapter_config import tokens_of
 from nemo_bias.integration.encoder.adapter_file import AdapterFileError
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Offer, biasing_adapters
@@ -546,6 +550,160 @@ def test_a_missing_adapter_file_is_named(clips, tmp_path):
     set_entities(model, NAMES, adapter_file=str(tmp_path / "no.pt"))
     with pytest.raises(AdapterFileError, match=r"no\.pt: there is no such file"):
         transcribe(model, clips[:1])
+
+
+# Log-probs without bias, for the decoder
+
+
+@pytest.fixture
+def handed(monkeypatch):
+    """What our decoders get with each batch: the log-probs [B, T, V], and those without bias."""
+    batches = []
+    original = BiasedBeamInfer.__call__
+
+    def call(self, decoder_output, decoder_lengths=None):
+        batches.append((decoder_output.clone(), self.unbiased_log_probs))
+        return original(self, decoder_output, decoder_lengths)
+
+    monkeypatch.setattr(BiasedBeamInfer, "__call__", call)
+    return batches
+
+
+@pytest.fixture(scope="module")
+def hybrid(tmp_path_factory):
+    return hybrid_model(tmp_path_factory.mktemp("hybrid"))
+
+
+def predict(model, items):
+    """One clip a batch, in the shape in which transcribe_speech_parallel.py gives them to the model."""
+    from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
+
+    model.eval()
+    for number, item in enumerate(items):
+        signal = torch.from_numpy(AudioSegment.from_file(item["audio_filepath"], target_sr=16000).samples)[None]
+        with torch.no_grad():
+            model.predict_step((signal, torch.tensor([signal.shape[1]]), None, None, torch.tensor([number])), number)
+
+
+def transcribe_in_pairs(model, items):
+    transcribe(model, items, batch_size=2)
+
+
+@pytest.fixture(params=["ctc", "hybrid"])
+def fresh(request):
+    """A model with a list and no adapter, which a test may change."""
+    if request.param == "ctc":
+        model = restore()
+    else:
+        model = request.getfixturevalue("hybrid")
+        for adapter in list(biasing_adapters(model)):  # NeMo cannot remove one
+            model.set_enabled_adapters(adapter, enabled=False)
+    set_entities(model, NAMES)
+    return model
+
+
+@pytest.mark.parametrize("run", [transcribe_in_pairs, predict])
+def test_decoders_get_the_log_probs_without_bias(fresh, clips, handed, run):
+    run(fresh, clips[:4])
+    without = [log_probs for log_probs, unbiased in handed if unbiased is None]
+    assert len(without) == len(handed) == (2 if run is transcribe_in_pairs else 4)
+    handed.clear()
+    with_adapter(fresh, name=f"{run.__name__}_first")
+    with_adapter(fresh, name=f"{run.__name__}_second")
+    encoded = []
+    hook = fresh.encoder.layers[0].register_forward_hook(lambda *args: encoded.append(1))
+    run(fresh, clips[:4])
+    hook.remove()
+    assert len(encoded) == len(without)  # the encoder runs once a batch
+    for (biased, unbiased), expected in zip(handed, without, strict=True):
+        assert torch.equal(unbiased, expected)
+        assert not torch.equal(biased, expected)
+    assert [decoder.unbiased_log_probs for decoder in biased_decoders(fresh)] == [None]
+
+
+@pytest.mark.parametrize("run", [transcribe_in_pairs, predict])
+def test_frames_without_bias_have_the_same_log_probs(clips, handed, run):
+    model = restore()
+    adapter = load_adapter(model, DEMO / "adapter.pt")
+    set_entities(model, [name for clip in clips for name in clip["names"]])
+    found = []
+    model.encoder.register_forward_hook(lambda *args: found.append(adapter.found))
+    run(model, clips)
+    assert found
+    for (biased, unbiased), biasing in zip(handed, found, strict=True):
+        attended = biasing.entity_probabilities().sum(dim=-1) > LEAST_ATTENTION
+        assert 0 < attended.sum() < attended.numel()
+        assert torch.equal((biasing.bias != 0).any(dim=-1), attended)
+        assert torch.equal(biased[~attended], unbiased[~attended])
+        assert (biased != unbiased)[attended].any(dim=-1).all()
+
+
+def calls_of(module):
+    calls = []
+    module.register_forward_hook(lambda *args: calls.append(1))
+    return calls
+
+
+@pytest.mark.parametrize("run", [transcribe_in_pairs, predict])
+def test_without_bias_nothing_is_handed_over(clips, handed, run):
+    model = with_adapter(restore(), effect=False)
+    calls = calls_of(model.decoder)
+    set_entities(model, NAMES)
+    run(model, clips[:2])  # a new adapter changes no frame
+    torch.nn.init.normal_(biasing_adapters(model)["names"].contextual.output.weight)
+    model.set_enabled_adapters("names", enabled=False)
+    run(model, clips[:2])
+    model.set_enabled_adapters("names", enabled=True)
+    set_entities(model, NAMES, adapter=False)
+    run(model, clips[:2])
+    set_entities(model)
+    run(model, clips[:2])
+    assert len(calls) == len(handed) > 0
+    assert all(unbiased is None for _, unbiased in handed)
+    set_entities(model, NAMES)
+    handed.clear()
+    run(model, clips[:2])
+    assert all(unbiased is not None for _, unbiased in handed)
+
+
+@pytest.mark.parametrize("run", [transcribe_in_pairs, predict])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_no_decoder_takes_is_not_left_for_another_batch(adapted, clips, monkeypatch, run, fails):
+    set_entities(adapted, NAMES)
+    seen = []
+
+    def call(self, decoder_output, decoder_lengths=None):  # takes nothing
+        seen.append(self.unbiased_log_probs)
+        if fails:
+            raise MemoryError
+        return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)
+
+    monkeypatch.setattr(BiasedBeamInfer, "__call__", call)
+    with pytest.raises(MemoryError) if fails else nullcontext():
+        run(adapted, clips[:2])
+    assert seen and all(unbiased is not None for unbiased in seen)
+    assert [decoder.unbiased_log_probs for decoder in biased_decoders(adapted)] == [None]
+
+
+def test_a_batch_that_fails_hands_nothing_over(adapted, clips, monkeypatch):
+    set_entities(adapted, NAMES)
+    decoder = biased_decoders(adapted)[0]
+    monkeypatch.setattr(torch.Tensor, "argmax", lambda *args, **kwargs: pytest.fail(str(decoder.unbiased_log_probs.shape)))
+    with pytest.raises(pytest.fail.Exception, match=r"torch\.Size"):  # NeMo takes the best tokens after its CTC decoder
+        transcribe(adapted, clips[:1])
+    assert decoder.unbiased_log_probs is None
+
+
+def test_another_nemo_that_copies_the_encoders_output(adapted, clips):
+    set_entities(adapted, NAMES)
+    hook = adapted.decoder.register_forward_pre_hook(
+        lambda head, args, kwargs: (args, {"encoder_output": kwargs["encoder_output"].clone()}), with_kwargs=True
+    )
+    with pytest.raises(RuntimeError, match="nemo_bias does not know this NeMo: EncDecCTCModelBPE does not run its encoder"):
+        transcribe(adapted, clips[:1])
+    hook.remove()
+    assert biased_decoders(adapted)[0].unbiased_log_probs is None
+    assert transcribe(adapted, clips[:1])
 
 
 # Training

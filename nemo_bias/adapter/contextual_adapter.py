@@ -11,8 +11,9 @@ that CTC chose for the frame alone. Three stages, each for fewer entities than t
    frames around so that this subword falls on this frame (`whole_entity_scores`). So a frame attends to the "son" of
    "simpson" only where "simp" was heard just before. The second stage's log-odds are added.
 
-The no-bias entry has no value: a frame that attends to it alone is left as it was. The last projection starts at zero, so a
-new adapter changes nothing.
+The no-bias entry has no value: a frame that attends to it alone is left as it was. Outside training so is one that attends
+to entities too little (`LEAST_ATTENTION`): its bias is exactly zero. The last projection starts at zero, so a new adapter
+changes nothing.
 
 After Sathyendra et al. 2022 (arXiv 2205.13660), who attend to one vector an entity, and Dingliwal et al. 2022
 (arXiv 2210.09510), who take the query from several layers of a CTC encoder. Choosing entities first and attending to their
@@ -36,6 +37,11 @@ from nemo_bias.adapter.query import LayerMix
 IMPOSSIBLE = -1e4  # a score that softmax turns into 0, in half precision too
 NEGLIGIBLE = -80.0  # the logarithm of attention that counts as none; smaller numbers would only be slow
 PROPOSAL_WEIGHT = 0.5  # of an entity's first score beside its highest log-odds of the second, when the best are chosen
+# The least attention to all entities together with which a frame gets a bias. Measured with the bundled adapter and greedy
+# decoding on development data, lists of its entities and 1,000 distractors: entity F1 is 31.7 % on LibriSpeech and 25.8 % on
+# Common Voice up to 0.1, 31.7 and 25.4 at 0.2, 30.6 and 25.4 at 0.3, 29.4 and 25.4 at 0.5. Frames with a bias: all at 0, a
+# fifth at 0.2. Of 554 texts, a list of the distractors alone changes 357 at 0 and 262 at 0.2.
+LEAST_ATTENTION = 0.2
 LEAST = -50.0  # of a whole entity's score: keeps sums of unlikely matches in a range that half precision holds
 
 
@@ -43,7 +49,7 @@ class Biasing(NamedTuple):
     """What the adapter found in a batch; H heads, K chosen entities, the longest of them with S subwords.
 
     Attributes:
-        bias: [B, T, output_width] to be added to the encoder's output.
+        bias: [B, T, output_width] to be added to the encoder's output; in evaluation 0 in frames with little attention.
         proposal_scores: [B, M] first stage: how likely it is that an entity is in an utterance, in nats up to a constant;
             only in training.
         entity_log_probs: [B, T, 1 + M] second stage: no bias, then each entity of the list, in nats; only in training.
@@ -124,9 +130,16 @@ class ContextualAdapter(nn.Module):
         log_probs, found = self._subword_attention(query, log_odds, entities, chosen, offered, spoken)
         bias = self.output(found)
         if not self.training:
-            return Biasing(bias, None, None, chosen, log_probs)
+            return Biasing(self._where_attended(bias, log_probs), None, None, chosen, log_probs)
         entity_log_probs = self._entity_log_probs(queries, nothing, entities, offered)
         return Biasing(bias, proposal_scores, entity_log_probs, chosen, log_probs)
+
+    def _where_attended(self, bias: Tensor, log_probs: Tensor) -> Tensor:
+        """The bias [B, T, D], exactly 0 in frames with less attention to entities than `LEAST_ATTENTION`."""
+        if not self.config.no_bias:
+            return bias
+        attention = 1 - log_probs[..., 0].exp().mean(dim=2)
+        return bias.masked_fill((attention < LEAST_ATTENTION)[..., None], 0)
 
     def _entity_log_probs(
         self, queries: Tensor, nothing: Tensor, entities: EncodedEntities, offered: Tensor | None

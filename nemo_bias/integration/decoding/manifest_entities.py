@@ -14,6 +14,7 @@ from typing import Any
 from nemo_bias.integration.decoding.strategy import BiasedBeamInfer
 from nemo_bias.integration.encoder.conformer import wrap_method
 from nemo_bias.integration.encoder.offering import entities_offered, load_configured_adapter
+from nemo_bias.integration.encoder.unbiased import forget_unbiased
 from nemo_bias.integration.switch import switched_off
 
 
@@ -68,6 +69,22 @@ def _with_entities(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(self, batch, *args, **kwargs)
 
     return wrapped
+
+
+def _finished(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`_transcribe_output_processing` and `predict_step`: a batch is decoded, and nothing of it is left for another."""
+
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            forget_unbiased(biased_decoders(self))
+
+    return wrapped
+
+
+def _with_entities_until_finished(original: Callable[..., Any]) -> Callable[..., Any]:
+    return _finished(_with_entities(original))
 
 
 def _with_adapter(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,14 +145,19 @@ METHODS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
         "EncDecCTCModel",
         {
             "_transcribe_forward": _with_entities,
-            "predict_step": _with_entities,
+            "_transcribe_output_processing": _finished,
+            "predict_step": _with_entities_until_finished,
             "_setup_dataloader_from_config": _with_field_check,
         },
     ),
     "ctc_bpe_models": ("EncDecCTCModelBPE", {"_setup_dataloader_from_config": _with_field_check}),
     "hybrid_rnnt_ctc_models": (
         "EncDecHybridRNNTCTCModel",
-        {"_transcribe_forward": _with_entities, "predict_step": _with_entities},
+        {
+            "_transcribe_forward": _with_entities,
+            "_transcribe_output_processing": _finished,
+            "predict_step": _with_entities_until_finished,
+        },
     ),
     "hybrid_rnnt_ctc_bpe_models": ("EncDecHybridRNNTCTCBPEModel", {"_setup_dataloader_from_config": _with_field_check}),
 }

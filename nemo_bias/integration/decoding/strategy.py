@@ -85,6 +85,7 @@ class BiasedBeamInfer:
         self.utterance_entities: Sequence[Any] | None = (
             None  # entities of each utterance of the next batch, set by its reader
         )
+        self.unbiased_log_probs: torch.Tensor | None = None  # [B, T, V] of the next batch before any adapter's bias
         self._decoding = decoding
         self._search: BiasedBeamSearch | None = None
         self._global: CompiledList | None = None
@@ -173,6 +174,7 @@ class BiasedBeamInfer:
     def __call__(self, decoder_output: torch.Tensor, decoder_lengths: torch.Tensor | None = None) -> tuple[list[Any]]:
         """Decodes log-probs [B, T, V] (or labels [B, T], which are left to NeMo) of the given lengths [B]."""
         own, self.utterance_entities = self.utterance_entities, None
+        self.unbiased_log_probs = None
         if decoder_output.ndim != 3 or switched_off() or self.config.method == GREEDY:
             return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)  # type: ignore[no-any-return]
         search, _ = self.prepare()

@@ -53,8 +53,12 @@ def tokens_of(model: Any) -> list[str]:
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is not None:
         return [str(token) for token in tokenizer.ids_to_tokens(list(range(tokenizer.vocab_size)))]
-    decoder = getattr(model, "ctc_decoder", model.decoder)
-    return [str(label) for label in decoder.vocabulary]
+    return [str(label) for label in ctc_head(model).vocabulary]
+
+
+def ctc_head(model: Any) -> Any:
+    """NeMo's CTC decoder, which makes log-probs [B, T, V] of the output [B, D, T] of the encoder."""
+    return getattr(model, "ctc_decoder", model.decoder)
 
 
 def tapped_layers(config: ContextualAdapterConfig, encoder_layers: int) -> list[int]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
+
+from nemo_bias.integration.encoder.adapter_config import ctc_head
+from nemo_bias.integration.encoder.unbiased import forget_unbiased, unbiased_handed_over
 
 if TYPE_CHECKING:
     from nemo_bias.integration.decoding.strategy import BiasedBeamInfer
@@ -29,14 +32,20 @@ def load_configured_adapter(model: Any, decoders: Sequence[BiasedBeamInfer]) -> 
 
 @contextmanager
 def entities_offered(model: Any, decoders: Sequence[BiasedBeamInfer]) -> Iterator[None]:
-    """Within this context the enabled adapters of a model know the lists of the decoders."""
+    """Within this context, in which a model encodes one batch, its enabled adapters know the lists of the decoders.
+
+    The decoders get the log-probs without bias in return.
+    """
     from nemo_bias.integration.encoder.biasing_adapter import enabled_adapters
 
+    forget_unbiased(decoders)
     adapters = enabled_adapters(model) if any(decoder.config.adapter for decoder in decoders) else []
     try:
-        for adapter in adapters:
-            adapter.offer(_offer(decoders[0], adapter, tokenizer_of(model)))
-        yield
+        offers = [_offer(decoders[0], adapter, tokenizer_of(model)) for adapter in adapters]
+        for adapter, offer in zip(adapters, offers, strict=True):
+            adapter.offer(offer)
+        with unbiased_handed_over(model, decoders) if any(offers) else nullcontext():
+            yield
     finally:
         for adapter in adapters:
             adapter.offer(None)
@@ -82,5 +91,5 @@ def tokenizer_of(model: Any) -> Any:
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is not None:
         return tokenizer.text_to_ids
-    index = {label: k for k, label in enumerate(getattr(model, "ctc_decoder", model.decoder).vocabulary)}
+    index = {label: k for k, label in enumerate(ctc_head(model).vocabulary)}
     return lambda text: [index[character] for character in text if character in index]
