@@ -32,7 +32,7 @@ from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.peers import all_systems
 from nemo_bias.integration.decoding.nemo_decoders import nemo_vocabulary
-from nemo_bias.integration.model import quiet_nemo
+from nemo_bias.integration.model import quiet_nemo, sentencepiece_tokenizer
 
 BATCH, FRAMES, TOKENS, BEAM_SIZE = 8, 300, 1024, 8
 SIZES = (0, 10, 10_000, 100_000)
@@ -193,8 +193,6 @@ def random_phrases(count: int, seed: int) -> list[str]:
 
 def train_tokenizer(phrases: Sequence[str], folder: str) -> Any:
     """A NeMo tokenizer of a SentencePiece BPE model of 1024 tokens, trained on phrases and filler sentences."""
-    from nemo.collections.common.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer
-
     prefix = str(Path(folder) / "tokenizer")
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([*phrases[:20_000], *random_phrases(5_000, seed=3)]),
@@ -206,11 +204,7 @@ def train_tokenizer(phrases: Sequence[str], folder: str) -> Any:
         num_threads=1,
         minloglevel=2,
     )
-    tokenizer = SentencePieceTokenizer(f"{prefix}.model")
-    vocabulary = {piece: k for k, piece in enumerate(tokenizer.ids_to_tokens(list(range(TOKENS))))}
-    tokenizer.tokenizer.vocab_size = TOKENS  # as NeMo's models do when they set up their tokenizer
-    tokenizer.tokenizer.get_vocab = lambda: vocabulary
-    return tokenizer
+    return sentencepiece_tokenizer(f"{prefix}.model")
 
 
 def synthetic_log_probs(tokenizer: Any, phrases: Sequence[str], seed: int) -> NDArray[np.float32]:
