@@ -1,9 +1,10 @@
-"""compare_peers.py on made-up log-probs, without a model."""
+"""compare_peers.py and benchmark_decoders.py on made-up log-probs, without a model."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from conftest import speak
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.log_probs_file import read_log_probs, write_log_probs
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "compare_peers.py"
+SCRIPTS = Path(__file__).parent.parent / "scripts"
 UTTERANCES = [  # source, text, its entities; the last piece of an entity is heard wrongly
     ("one", "we met boloni", ["boloni"]),
     ("two", "tell us now", []),
@@ -25,13 +26,23 @@ UTTERANCES = [  # source, text, its entities; the last piece of an entity is hea
 SYSTEMS = "greedy,greedy_batch,nemo_bias"
 
 
-@pytest.fixture(scope="module")
-def compare_peers(one_thread):
-    spec = importlib.util.spec_from_file_location("compare_peers_script", SCRIPT)
+def script(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look it up
     spec.loader.exec_module(module)
     module.quiet_nemo = lambda: None  # it would quieten NeMo for other tests of this process, too
-    return module.main
+    return module
+
+
+@pytest.fixture(scope="module")
+def compare_peers(one_thread):
+    return script("compare_peers").main
+
+
+@pytest.fixture(scope="module")
+def benchmark(one_thread):
+    return script("benchmark_decoders")
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +166,41 @@ def test_the_recognisers_log_probs_are_kept(tmp_path, monkeypatch):
         read = recogniser.cached_log_probs(tmp_path / "m.nemo", None, items, tmp_path, tmp_path)
         assert [each.shape for each in read] == [(2, 2), (3, 2)]
     assert len(runs) == 1
+
+
+def test_speed_on_real_utterances(benchmark, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark, "REAL_PHRASES", 6)
+    monkeypatch.setattr(benchmark, "SHORT_FRAMES", 100)
+    monkeypatch.setattr(benchmark, "LONG_COPIES", 3)
+    real = ["--log-probs", str(data / "test.npz"), "--manifest", str(data / "test.jsonl")]
+    real += ["--tokenizer", str(data / "tokenizer.model"), "--json", str(tmp_path / "b.json"), "--repeats", "1"]
+    assert benchmark.main([*real, "--utterances", "4"]) == 0
+    report = json.loads((tmp_path / "b.json").read_text())
+    ours, *others = report["timings"]
+    assert (ours["decoder"], ours["phrases"], ours["decode_ratio"]) == ("nemo_bias", 6, 1)
+    assert {row["phrases"] for row in others} == {6}
+    names = {"greedy", "NeMo greedy_batch + tree", "NeMo beam_batch + tree", "NeMo CTC-WS", "nemo_bias adaptive"}
+    assert names <= {row["decoder"] for row in others}
+    for row in others:
+        assert row["decode_ratio"] == pytest.approx(row["decode_seconds"] / ours["decode_seconds"])
+    assert report["utterances"] == 4
+    short, long = (report[f"ours, {frames} frames, seconds per 1,000 frames"] for frames in (100, 300))
+    assert report["ours, long / short, seconds per frame"] == long / short > 0
+    assert "| nemo_bias | 6 |" in capsys.readouterr().out
+
+
+def test_batches_hold_every_frame_once(benchmark):
+    utterances = [np.full((frames, 3), frames, np.float32) for frames in range(1, 21)]
+    batches = benchmark._padded(utterances)
+    assert [len(lengths) for _, lengths in batches] == [16, 4]
+    assert sorted(length for _, lengths in batches for length in lengths) == list(range(1, 21))
+    for padded, lengths in batches:
+        assert padded.shape[1] == max(lengths)
+        for row, length in zip(padded, lengths, strict=True):
+            assert (row[:length] == length).all() and not row[length:].any()
+
+
+def test_speed_needs_all_three_files(benchmark, data, capsys):
+    with pytest.raises(SystemExit):
+        benchmark.main(["--log-probs", str(data / "test.npz"), "--tokenizer", str(data / "tokenizer.model")])
+    assert "give --log-probs, --manifest and --tokenizer together" in capsys.readouterr().err
