@@ -1,18 +1,24 @@
-"""Measure the speed of biased CTC decoders on one thread: a batch of 8 utterances of 300 frames, 1024 tokens, beam 8.
+"""Measure the speed of biased CTC decoders on one thread, in CPU seconds: the median of runs that take turns.
 
-The input is made up, so no checkpoint is needed: random sentences that hold a listed phrase here and there, spelled in the
-tokens of a SentencePiece model trained on the spot, as peaky log-probs with confusions. Times are CPU seconds, the median of
-runs that take turns.
+By default the input is made up, so no checkpoint is needed: a batch of 8 utterances of 300 frames, 1024 tokens, beam 8. They
+are random sentences that hold a listed phrase here and there, spelled in the tokens of a SentencePiece model trained on the
+spot, as peaky log-probs with confusions.
 
-Example:
+With --log-probs the utterances are real, in batches of 16, and the list is their entities and distractors, 1,000 phrases in
+all. Each decoder has the middle one of the weights that compare_peers.py tries, ours its defaults. Ours is also measured on
+one utterance of 750 frames and on one that repeats them to 135,000 frames.
+
+Examples:
     python scripts/benchmark_decoders.py --phrases distractors.txt --json benchmark.json
+    python scripts/benchmark_decoders.py --log-probs test.npz --manifest test.jsonl --tokenizer tokenizer.model \
+        --phrases distractors.txt
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,12 +36,19 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.evaluation.comparison import LogProbs, experiment_list
+from nemo_bias.evaluation.log_probs_file import read_log_probs
+from nemo_bias.evaluation.manifest import read_manifest
 from nemo_bias.evaluation.peers import all_systems
+from nemo_bias.evaluation.recogniser import batches_by_length
+from nemo_bias.evaluation.speed import length_timings, median_seconds
 from nemo_bias.integration.decoding.nemo_decoders import nemo_vocabulary
-from nemo_bias.integration.model import quiet_nemo
+from nemo_bias.integration.model import quiet_nemo, sentencepiece_tokenizer
 
 BATCH, FRAMES, TOKENS, BEAM_SIZE = 8, 300, 1024, 8
 SIZES = (0, 10, 10_000, 100_000)
+REAL_BATCH, REAL_PHRASES = 16, 1_000
+SHORT_FRAMES, LONG_COPIES = 750, 180  # a minute and three hours, at 80 ms a frame
 OURS, BEAM_TREE, GREEDY_TREE = "nemo_bias", "NeMo beam_batch + tree", "NeMo greedy_batch + tree"
 SYLLABLES = [consonant + vowel for consonant in "bdfghjklmnprstvz" for vowel in "aeiou"] + [
     "an",
@@ -45,6 +58,8 @@ SYLLABLES = [consonant + vowel for consonant in "bdfghjklmnprstvz" for vowel in 
     "th",
     "st",
 ]
+Batch = tuple[NDArray[np.float32], NDArray[np.integer] | None]  # log-probs [B, T, V], lengths [B]
+Row = tuple[str, int, Callable[[Sequence[str]], Callable[[], Any]]]  # decoder, size of its list, what compiles it
 FIRST_DECODE = """
 import time
 start = time.process_time()
@@ -67,8 +82,8 @@ class Timing:
         decoder: its name.
         phrases: size of the list.
         compile_seconds: CPU time of the only compilation.
-        decode_seconds: median CPU time of decoding the batch.
-        decode_ratio: `decode_seconds` by that of ours with 10,000 phrases.
+        decode_seconds: median CPU time of decoding the utterances.
+        decode_ratio: `decode_seconds` by that of ours; with 10,000 phrases if the input is made up.
     """
 
     decoder: str
@@ -80,16 +95,22 @@ class Timing:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code: 0, or 2 if an input cannot be used."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if len({each is None for each in (options.log_probs, options.manifest, options.tokenizer)}) > 1:
+        parser.error("give --log-probs, --manifest and --tokenizer together")
     torch.set_num_threads(1)
     quiet_nemo()
     try:
         listed = options.phrases.read_text(encoding="utf-8").splitlines() if options.phrases else None
         phrases = list(dict.fromkeys(listed or random_phrases(max(SIZES), seed=1)))
-        if len(phrases) < max(SIZES):
-            raise ValueError(f"--phrases: {len(phrases)} distinct phrases; {max(SIZES)} are needed")
-        with tempfile.TemporaryDirectory() as folder:
-            report = measure(phrases[: max(SIZES)], folder, options.repeats)
+        if options.log_probs:
+            report = measure_real(options, phrases)
+        else:
+            if len(phrases) < max(SIZES):
+                raise ValueError(f"--phrases: {len(phrases)} distinct phrases; {max(SIZES)} are needed")
+            with tempfile.TemporaryDirectory() as folder:
+                report = measure(phrases[: max(SIZES)], folder, options.repeats)
         if options.json:
             options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -113,23 +134,13 @@ def measure(phrases: Sequence[str], folder: str, repeats: int) -> dict[str, Any]
     tokenizer = train_tokenizer(phrases, folder)
     log_probs = synthetic_log_probs(tokenizer, phrases, seed=2)
     timings, runs = compiled_decoders(tokenizer, phrases, log_probs)
-    seconds: list[list[float]] = [[] for _ in runs]
-    for repeat in tqdm(range(repeats + 1), desc="decoding", unit="round"):
-        for times, run in zip(seconds, runs, strict=True):
-            start = time.process_time()
-            run()
-            if repeat:  # the first run warms up
-                times.append(time.process_time() - start)
-    for timing, times in zip(timings, seconds, strict=True):
-        timing.decode_seconds = statistics.median(times)
     at = {(timing.decoder, timing.phrases): timing for timing in timings}
-    ours = at[OURS, 10_000].decode_seconds
-    for timing in timings:
-        timing.decode_ratio = timing.decode_seconds / ours
+    _decode(timings, runs, repeats, at[OURS, 10_000])
     subprocess_seconds = [_first_decode() for _ in range(2)][1]  # the first one fills numba's cache
     return {
         "shape": [BATCH, FRAMES, TOKENS + 1],
         "beam_size": BEAM_SIZE,
+        "ratio_to": "ours at 10k",
         "repeats": repeats,
         "timings": [asdict(timing) for timing in timings],
         "beam_batch + tree / ours at 10k phrases": at[BEAM_TREE, 10_000].decode_ratio,
@@ -142,6 +153,66 @@ def measure(phrases: Sequence[str], folder: str, repeats: int) -> dict[str, Any]
     }
 
 
+def measure_real(options: argparse.Namespace, distractors: Sequence[str]) -> dict[str, Any]:
+    """Times every decoder that takes so long a list on real utterances, and ours on a short and a long one.
+
+    Args:
+        options: of the command line.
+        distractors: phrases in a fixed order.
+
+    Returns:
+        A report for JSON.
+    """
+    tokenizer = sentencepiece_tokenizer(options.tokenizer)
+    vocabulary = nemo_vocabulary(tokenizer)
+    items = read_manifest(options.manifest, ("text", "entities"))
+    of_manifest = read_log_probs(options.log_probs, len(items), vocabulary.size)
+    count = min(len(items), options.utterances)
+    chosen = [k * len(items) // count for k in range(count)]  # spread evenly
+    items, log_probs = [items[k] for k in chosen], [of_manifest[k] for k in chosen]
+    wanted = REAL_PHRASES - len(experiment_list(items, (), 0).entities)
+    phrases = experiment_list(items, distractors, max(0, wanted)).phrases
+
+    batches = _padded(log_probs)
+    rows: list[Row] = [(OURS, len(phrases), lambda chosen: _ours(vocabulary, chosen, batches))]
+    for name, system in all_systems(tokenizer).items():
+        if name != OURS and (system.most_phrases is None or len(phrases) <= system.most_phrases):
+            weights = system.weights[len(system.weights) // 2]
+            prepare = functools.partial(system.prepare, weights=weights)
+            rows.append((system.name, len(phrases), lambda chosen, prepare=prepare: _bound(prepare(chosen), log_probs)))
+    timings, runs = _compile(rows, phrases)
+    _decode(timings, runs, options.repeats, timings[0])
+
+    frames = np.concatenate(log_probs)
+    block = np.resize(frames, (SHORT_FRAMES, frames.shape[1]))  # repeats them if they are too few
+    short, long = length_timings(vocabulary, phrases, block, LONG_COPIES, options.repeats)
+    return {
+        "log_probs": str(options.log_probs),
+        "utterances": len(items),
+        "frames": len(frames),
+        "batch": REAL_BATCH,
+        "ratio_to": "ours",
+        "repeats": options.repeats,
+        "timings": [asdict(timing) for timing in timings],
+        f"ours, {short.frames:,} frames, seconds per 1,000 frames": short.seconds_per_thousand_frames,
+        f"ours, {long.frames:,} frames, seconds per 1,000 frames": long.seconds_per_thousand_frames,
+        "ours, long / short, seconds per frame": long.seconds_per_thousand_frames / short.seconds_per_thousand_frames,
+        "ours, long, peak extra memory, megabytes": long.extra_bytes / 1e6,
+    }
+
+
+def _padded(log_probs: Sequence[LogProbs]) -> list[Batch]:
+    """Utterances of like lengths as batches."""
+    batches = []
+    for chosen in batches_by_length([len(each) for each in log_probs], REAL_BATCH):
+        lengths = np.array([len(log_probs[k]) for k in chosen])
+        padded = np.zeros((len(chosen), lengths.max(), log_probs[0].shape[1]), np.float32)
+        for row, k in zip(padded, chosen, strict=True):
+            row[: len(log_probs[k])] = log_probs[k]
+        batches.append((padded, lengths))
+    return batches
+
+
 def compiled_decoders(
     tokenizer: Any, phrases: Sequence[str], log_probs: NDArray[np.float32]
 ) -> tuple[list[Timing], list[Callable[[], Any]]]:
@@ -150,7 +221,7 @@ def compiled_decoders(
     systems = all_systems(tokenizer)
     greedy, beam, spotter = systems["greedy_batch"], systems["beam_batch"], systems["ctc_ws"]
     alpha = {"alpha": 1.0}
-    rows: list[tuple[str, int, Callable[[Sequence[str]], Callable[[], Any]]]] = [
+    rows: list[Row] = [
         ("NeMo greedy_batch", 0, lambda chosen: _bound(greedy.prepare(chosen, alpha), each)),
         *((GREEDY_TREE, n, lambda chosen: _bound(greedy.prepare(chosen, alpha), each)) for n in (10, 10_000)),
         ("NeMo beam_batch", 0, lambda chosen: _bound(beam.prepare(chosen, alpha), each)),
@@ -160,25 +231,38 @@ def compiled_decoders(
             10_000,
             lambda chosen: _bound(spotter.prepare(chosen, {"cb_weight": 3.0, "ctc_ali_token_weight": 0.5}), each),
         ),
-        *((OURS, n, lambda chosen: _ours(vocabulary, chosen, log_probs)) for n in SIZES),
+        *((OURS, n, lambda chosen: _ours(vocabulary, chosen, [(log_probs, None)])) for n in SIZES),
     ]
-    _ours(vocabulary, phrases[:10], log_probs)  # numba's compilation is not the list's
+    return _compile(rows, phrases)
+
+
+def _compile(rows: Sequence[Row], phrases: Sequence[str]) -> tuple[list[Timing], list[Callable[[], Any]]]:
+    """Compiles the list of each row, after a short one that warms up."""
     timings, runs = [], []
     for name, size, prepare in tqdm(rows, desc="compiling", unit="list"):
+        prepare(phrases[:10])
         start = time.process_time()
         runs.append(prepare(phrases[:size]))
         timings.append(Timing(name, size, time.process_time() - start))
     return timings, runs
 
 
+def _decode(timings: Sequence[Timing], runs: Sequence[Callable[[], Any]], repeats: int, ours: Timing) -> None:
+    """Fills in the times of decoding, and their ratios to those of `ours`."""
+    for timing, seconds in zip(timings, median_seconds(runs, repeats), strict=True):
+        timing.decode_seconds = seconds
+    for timing in timings:
+        timing.decode_ratio = timing.decode_seconds / ours.decode_seconds
+
+
 def _bound(decode: Callable[[Any], Any], log_probs: Any) -> Callable[[], Any]:
     return lambda: decode(log_probs)
 
 
-def _ours(vocabulary: Vocabulary, phrases: Sequence[str], log_probs: NDArray[np.float32]) -> Callable[[], Any]:
+def _ours(vocabulary: Vocabulary, phrases: Sequence[str], batches: Sequence[Batch]) -> Callable[[], Any]:
     search = BiasedBeamSearch(vocabulary, BeamSearchConfig(beam_size=BEAM_SIZE), threads=1)
     entities = search.compile(phrases)
-    return lambda: search.decode(log_probs, lists=entities)
+    return lambda: [search.decode(log_probs, lengths, entities) for log_probs, lengths in batches]
 
 
 def random_phrases(count: int, seed: int) -> list[str]:
@@ -193,8 +277,6 @@ def random_phrases(count: int, seed: int) -> list[str]:
 
 def train_tokenizer(phrases: Sequence[str], folder: str) -> Any:
     """A NeMo tokenizer of a SentencePiece BPE model of 1024 tokens, trained on phrases and filler sentences."""
-    from nemo.collections.common.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer
-
     prefix = str(Path(folder) / "tokenizer")
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([*phrases[:20_000], *random_phrases(5_000, seed=3)]),
@@ -206,11 +288,7 @@ def train_tokenizer(phrases: Sequence[str], folder: str) -> Any:
         num_threads=1,
         minloglevel=2,
     )
-    tokenizer = SentencePieceTokenizer(f"{prefix}.model")
-    vocabulary = {piece: k for k, piece in enumerate(tokenizer.ids_to_tokens(list(range(TOKENS))))}
-    tokenizer.tokenizer.vocab_size = TOKENS  # as NeMo's models do when they set up their tokenizer
-    tokenizer.tokenizer.get_vocab = lambda: vocabulary
-    return tokenizer
+    return sentencepiece_tokenizer(f"{prefix}.model")
 
 
 def synthetic_log_probs(tokenizer: Any, phrases: Sequence[str], seed: int) -> NDArray[np.float32]:
@@ -252,20 +330,32 @@ def _first_decode() -> tuple[float, float]:
 
 def markdown(report: dict[str, Any]) -> str:
     """The report as a Markdown table and a list."""
-    lines = ["| decoder | phrases | compile s | decode s | decode / ours at 10k |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines = [
+        f"| decoder | phrases | compile s | decode s | decode / {report['ratio_to']} |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
     for row in report["timings"]:
         times = f"{row['compile_seconds']:.3f} | {row['decode_seconds']:.4f} | {row['decode_ratio']:.2f}"
         lines.append(f"| {row['decoder']} | {row['phrases']:,} | {times} |")
     lines.append("")
-    lines += [f"- {name}: {value:.3f}" for name, value in report.items() if isinstance(value, float)]
+    for name, value in report.items():
+        if isinstance(value, float):
+            lines.append(f"- {name}: {value:.3f}" if value >= 1 else f"- {name}: {value:.3g}")
     return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measure the speed of biased CTC decoders on one thread.")
     parser.add_argument(
-        "--phrases", type=Path, metavar="FILE", help="100,000 phrases in a-z, one a line; by default they are made up"
+        "--phrases",
+        type=Path,
+        metavar="FILE",
+        help="phrases in a-z, one a line; 100,000 for made-up input; default: made up",
     )
+    parser.add_argument("--log-probs", type=Path, metavar="FILE", help=".npz of log-probs of real utterances")
+    parser.add_argument("--manifest", type=Path, metavar="M.jsonl", help="their manifest, with entities")
+    parser.add_argument("--tokenizer", type=Path, metavar="T.model", help="SentencePiece model of their tokens")
+    parser.add_argument("--utterances", type=int, default=64, metavar="N", help="of them, spread evenly; default: 64")
     parser.add_argument("--repeats", type=int, default=7, metavar="N", help="timed runs of each decoder; default: 7")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     return parser

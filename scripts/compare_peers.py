@@ -1,11 +1,15 @@
 """Compare biased decoders on the same log-probs: each is tuned on dev, then measured on test.
 
 For each source (the folder that audio paths start with) and number of distractors, the list is every entity of the data and
-that many distractors. Writes DIR/peers.md and DIR/peers.json, and keeps log-probs in DIR.
+that many distractors; with --near, there is one more list of every entity and phrases that sound near what is said.
+Log-probs are a model's, or come from files, whose format `nemo_bias.evaluation.log_probs_file` describes. Writes
+DIR/peers.md and DIR/peers.json, and keeps a model's log-probs in DIR.
 
-Example:
+Examples:
     python scripts/compare_peers.py --model M.nemo --dev dev.jsonl --test test.jsonl --distractors distractors.txt \
-        --output report
+        --near 'near/{split}_{source}.txt' --output report
+    python scripts/compare_peers.py --log-probs 'log_probs/{split}.npz' --tokenizer tokenizer.model --dev dev.jsonl \
+        --test test.jsonl --distractors distractors.txt --output report
 """
 
 from __future__ import annotations
@@ -19,18 +23,33 @@ from typing import Any
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from nemo_bias.evaluation.comparison import ComparisonRow, System, Utterances, compare, comparison_json, comparison_markdown
+from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.evaluation.comparison import (
+    ComparisonRow,
+    ExperimentList,
+    System,
+    Utterances,
+    compare,
+    comparison_json,
+    comparison_markdown,
+    experiment_list,
+)
+from nemo_bias.evaluation.log_probs_file import read_log_probs
 from nemo_bias.evaluation.manifest import read_manifest
 from nemo_bias.evaluation.peers import all_systems
-from nemo_bias.evaluation.recogniser import cached_log_probs, file_hash
-from nemo_bias.integration.model import quiet_nemo, restore_ctc_model
+from nemo_bias.evaluation.recogniser import cached_log_probs, file_hash, greedy_texts
+from nemo_bias.integration.decoding.nemo_decoders import nemo_vocabulary
+from nemo_bias.integration.model import quiet_nemo, restore_ctc_model, sentencepiece_tokenizer
 
 SYSTEMS = ("greedy", "greedy_batch", "beam_batch", "ctc_ws", "pyctcdecode", "nemo_bias", "nemo_bias_adaptive")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code: 0, or 2 if an input cannot be used."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.log_probs is None) != (options.tokenizer is None):
+        parser.error("give --log-probs and --tokenizer together")
     torch.set_num_threads(1)
     quiet_nemo()
     try:
@@ -44,22 +63,39 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _compare_all(options: argparse.Namespace) -> list[ComparisonRow]:
     options.output.mkdir(parents=True, exist_ok=True)
-    distractors = options.distractors.read_text(encoding="utf-8").splitlines()
-    model = restore_ctc_model(options.model)
-    systems = _chosen(all_systems(model.tokenizer, options.pyctcdecode_limit), options.systems)
+    model = restore_ctc_model(options.model) if options.model else None
+    tokenizer = model.tokenizer if model is not None else sentencepiece_tokenizer(options.tokenizer)
+    vocabulary = nemo_vocabulary(tokenizer)
+    systems = _chosen(all_systems(tokenizer, options.pyctcdecode_limit), options.systems)
     rows: list[ComparisonRow] = []
     for source in options.sources:
-        dev, test = (_utterances(options, model, manifest, source) for manifest in (options.dev, options.test))
-        for count in options.sizes:
-            with tqdm(desc=f"{source}, {count} distractors", unit="run") as bar:
+        splits = {split: _utterances(options, model, vocabulary, split, source) for split in ("dev", "test")}
+        for lists in _lists(options, source, splits):
+            with tqdm(desc=f"{source}, {lists['test'].name} distractors", unit="run") as bar:
 
                 def progress(text: str, bar: Any = bar) -> None:
                     bar.update()
                     bar.set_postfix_str(text)
 
-                rows += compare(systems, source, dev, test, distractors, count, progress)
+                rows += compare(systems, source, splits["dev"], splits["test"], lists["dev"], lists["test"], progress)
             _write(options, rows)  # after each list, so that a run that is stopped leaves what it found
     return rows
+
+
+def _lists(options: argparse.Namespace, source: str, splits: dict[str, Utterances]) -> list[dict[str, ExperimentList]]:
+    """The lists of each experiment, by split."""
+    distractors = options.distractors.read_text(encoding="utf-8").splitlines()
+    lists = [
+        {split: experiment_list(data.items, distractors, count) for split, data in splits.items()} for count in options.sizes
+    ]
+    if options.near:
+        near = {split: _filled(options.near, split, source).read_text(encoding="utf-8").splitlines() for split in splits}
+        lists.append({split: experiment_list(data.items, near[split]) for split, data in splits.items()})
+    return lists
+
+
+def _filled(template: str, split: str, source: str = "") -> Path:
+    return Path(template.replace("{split}", split).replace("{source}", source))
 
 
 def _chosen(systems: dict[str, System], names: Sequence[str]) -> list[System]:
@@ -69,21 +105,34 @@ def _chosen(systems: dict[str, System], names: Sequence[str]) -> list[System]:
     return [systems[name] for name in names]
 
 
-def _utterances(options: argparse.Namespace, model: Any, manifest: Path, source: str) -> Utterances:
-    fields = ("audio_filepath", "duration", "text", "entities")
-    items = [item for item in read_manifest(manifest, fields) if item["audio_filepath"].split("/")[0] == source]
-    if not items:
+def _utterances(
+    options: argparse.Namespace, model: Any | None, vocabulary: Vocabulary, split: str, source: str
+) -> Utterances:
+    manifest: Path = getattr(options, split)
+    items = read_manifest(manifest, ("audio_filepath", "duration", "text", "entities"))
+    numbers = [k for k, item in enumerate(items) if item["audio_filepath"].split("/")[0] == source]
+    if not numbers:
         raise ValueError(f"{manifest}: no audio_filepath starts with {source}/; change --sources")
-    audio_dir = options.audio_dir or manifest.parent.parent / "audio"
-    log_probs = cached_log_probs(options.model, model, items[: options.max_utterances], audio_dir, options.output)
-    return Utterances(items[: options.max_utterances], log_probs)
+    numbers = numbers[: options.max_utterances]
+    chosen = [items[k] for k in numbers]
+    if model is None:
+        of_manifest = read_log_probs(_filled(options.log_probs, split), len(items), vocabulary.size)
+        log_probs = [of_manifest[k] for k in numbers]
+    else:
+        audio_dir = options.audio_dir or manifest.parent.parent / "audio"
+        log_probs = cached_log_probs(options.model, model, chosen, audio_dir, options.output)
+    return Utterances(chosen, log_probs, greedy_texts(log_probs, vocabulary))
 
 
 def _write(options: argparse.Namespace, rows: Sequence[ComparisonRow]) -> None:
     (options.output / "peers.md").write_text(comparison_markdown(rows) + "\n", encoding="utf-8")
+    if options.model:
+        recogniser = {"model": str(options.model), "model_sha256": file_hash(options.model)}
+    else:
+        recogniser = {"log_probs": options.log_probs, "tokenizer": str(options.tokenizer)}
     facts = {
-        "model": str(options.model),
-        "model_sha256": file_hash(options.model),
+        **recogniser,
+        "near": options.near,
         "dev": str(options.dev),
         "test": str(options.test),
         "max_utterances": options.max_utterances,
@@ -93,10 +142,24 @@ def _write(options: argparse.Namespace, rows: Sequence[ComparisonRow]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Compare biased decoders on the same log-probs.")
-    parser.add_argument("--model", required=True, type=Path, metavar="M.nemo", help="CTC model of subword tokens")
+    recogniser = parser.add_mutually_exclusive_group(required=True)
+    recogniser.add_argument("--model", type=Path, metavar="M.nemo", help="CTC model of subword tokens")
+    recogniser.add_argument(
+        "--log-probs",
+        metavar="FILE",
+        help=".npz of offsets [utterances + 1] and log_probs or nats_tenths [frames, V], blank last, in the manifest's "
+        "order; {split} in the name is replaced by dev or test",
+    )
+    parser.add_argument("--tokenizer", type=Path, metavar="T.model", help="SentencePiece model, for --log-probs")
     parser.add_argument("--dev", required=True, type=Path, metavar="M.jsonl", help="manifest with entities, to tune on")
     parser.add_argument("--test", required=True, type=Path, metavar="M.jsonl", help="manifest with entities, to measure on")
     parser.add_argument("--distractors", required=True, type=Path, metavar="FILE", help="one phrase a line, in fixed order")
+    parser.add_argument(
+        "--near",
+        metavar="FILE",
+        help="phrases that sound near what is said, one a line, for one more list; {split} (dev, test) and {source} in the "
+        "name are replaced",
+    )
     parser.add_argument("--audio-dir", type=Path, metavar="D", help="default: ../audio beside a manifest's folder")
     parser.add_argument("--sources", type=_names, default=["cv", "ls"], metavar="A,B", help="default: cv,ls")
     parser.add_argument(
@@ -107,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         "--pyctcdecode-limit", type=int, default=500, metavar="N", help="most phrases for pyctcdecode; default: 500"
     )
     parser.add_argument("--max-utterances", type=int, metavar="N", help="of each source and split; default: all")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="for the table and a model's log-probs")
     return parser
 
 

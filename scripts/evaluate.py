@@ -1,7 +1,7 @@
 """Score prediction manifests against an entity list and print a Markdown table.
 
 Example:
-    python scripts/evaluate.py greedy.jsonl biased.jsonl --entity-file names.txt --train-manifest train.jsonl
+    python scripts/evaluate.py greedy.jsonl biased.jsonl --entity-file names.txt --baseline greedy.jsonl
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         phrases = [entity.text for entity in read_entities(options.entity_file)]
         known_words = manifest_words(options.train_manifest) if options.train_manifest else None
-        scores = {str(path): score_manifest(path, phrases, known_words) for path in options.predictions}
+        scores = {str(path): score_manifest(path, phrases, known_words, options.baseline) for path in options.predictions}
         if options.json:
             report = {name: row.as_dict() for name, row in scores.items()}
             options.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -46,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--train-manifest", type=Path, metavar="M", help="manifest whose words are known; adds recall on OOV entities"
+    )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="M",
+        help="predictions without a list, of the same utterances in the same order; adds words harmed and helped",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write rates and counts here")
     return parser

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,50 @@ def test_oov_recall_takes_phrases_with_one_unknown_word():
     assert score_one(reference, hypothesis, ["cork"], []).oov_occurrences == 1
 
 
+# reference, hypothesis, baseline, (harmed, helped); the list is york, new york, cork
+HARM = {
+    "example of the docstring": (
+        "we saw cork and new york",
+        "we saw cork an new york",
+        "we so quark and new york",
+        (1, 1),
+    ),
+    "nothing changed": ("we saw york", "we so cork", "we so cork", (0, 0)),
+    "listed words are neither": ("we saw new york", "we saw cork", "we saw new york", (0, 0)),
+    "a lone word of a phrase is not listed": ("a new car", "a york car", "a new car", (1, 0)),
+    "wrong in two ways is no harm": ("we saw it", "we york it", "we so it", (0, 0)),
+    "deleted": ("we saw it", "we it", "we saw it", (1, 0)),
+    "inserted words are no reference words": ("we saw it", "we saw york it", "we saw it", (0, 0)),
+    "the right word at another place": ("we saw it now", "we it now saw", "we saw it now", (1, 0)),
+    "no baseline text": ("we saw york", "we saw york", "", (0, 2)),
+}
+
+
+@pytest.mark.parametrize("case", HARM.values(), ids=HARM)
+def test_harm(case):
+    reference, hypothesis, baseline, expected = case
+    phrases = ["york", "new york", "cork"]
+    result = score([reference], [hypothesis], phrases, [1.0], baseline=[baseline])
+    assert (result.harmed, result.helped) == expected
+    turned = score([reference], [baseline], phrases, [1.0], baseline=[hypothesis])
+    assert (turned.helped, turned.harmed) == expected
+
+
+def test_harm_per_thousand_words_outside_the_list():
+    references = ["we saw cork and new york", "it is so"]
+    hypotheses = ["we saw cork an new york", "york is york"]
+    baseline = ["we so quark and new york", "it is so"]
+    result = score(references, hypotheses, ["york", "new york", "cork"], [1.0, 1.0], baseline=baseline)
+    assert (result.harmed, result.helped, result.u_words) == (3, 1, 6)
+    assert (result.harmed_per_thousand, result.helped_per_thousand) == (500, pytest.approx(1000 / 6))
+    assert result.as_dict()["harmed"] == 3
+    assert result.as_dict()["helped_per_thousand"] == 166.67
+    without = score(references, hypotheses, ["york"], [1.0, 1.0])
+    assert (without.harmed, without.helped, without.harmed_per_thousand, without.helped_per_thousand) == (None,) * 4
+    only_listed = score(["york"], ["york"], ["york"], [1.0], baseline=["york"])
+    assert (only_listed.harmed, only_listed.harmed_per_thousand) == (0, None)
+
+
 def test_rates_without_denominator_are_none():
     result = score_one("a b", "a c", [])
     assert (result.precision, result.recall, result.f1, result.b_wer) == (None, None, None, None)
@@ -129,6 +174,7 @@ def test_rates_without_denominator_are_none():
         ((["a"], ["a"], ["b"], [-1.0]), "duration 0 is -1.0"),
         ((["a"], ["a"], ["b"], [float("nan")]), "duration 0 is nan"),
         ((["a"], ["a"], ["b", " "], [1.0]), "phrase 2 of the list"),
+        ((["a"], ["a"], ["b"], [1.0], None, []), "1 references, but a baseline of 0"),
     ],
 )
 def test_arguments_that_cannot_be_scored(arguments, message):
@@ -190,6 +236,12 @@ def test_markdown_table():
     assert lines[2] == r"| greedy\|x | 50.00 | 100.00 | 0.00 | 0.00 | 0.00 | 0.00 | 1 | 1.00 | - | - |"
     assert lines[3] == "| biased | 0.00 | - | 0.00 | - | - | - | 0 | 0.00 | - | 0 |"
     assert "OOV" not in markdown_table({"greedy": plain})
+    compared = score(["is it a york"], ["is it an york"], ["york"], [1.0], baseline=["is hit a york"])
+    lines = markdown_table({"greedy": plain, "compared": compared}).split("\n")
+    assert lines[0].endswith("| harmed / 1,000 | helped / 1,000 |")
+    assert lines[2].endswith("| - | - |")
+    assert lines[3].endswith("| 333.33 | 333.33 |")
+    assert "harmed" not in markdown_table({"greedy": plain})
 
 
 ITEM = {"audio_filepath": "a.wav", "duration": 1.5, "text": "à york", "pred_text": "a york"}
@@ -243,6 +295,35 @@ def test_score_manifest_lowers_the_list_to_lower_case_references(tmp_path):
         score_manifest(path, ["York"])
 
 
+def test_score_manifest_with_a_baseline(tmp_path):
+    path, baseline = tmp_path / "m.jsonl", tmp_path / "b.jsonl"
+    write_manifest(path, [ITEM, ITEM])
+    write_manifest(baseline, [{**ITEM, "pred_text": "à cork"}, {**ITEM, "audio_filepath": "/elsewhere/a.wav"}])
+    result = score_manifest(path, ["York", "Cork"], baseline=baseline)
+    assert (result.harmed, result.helped, result.harmed_per_thousand) == (1, 0, 500)
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([ITEM, {**ITEM, "text": "x"}], ":3: field 'text' is 'x', but 'à york' in {path}; give predictions of the same"),
+        ([ITEM, {**ITEM, "duration": 9}], ":3: field 'duration' is 9, but 1.5 in {path}; give"),
+        ([ITEM], ":1: 1 utterances, but 2 in {path}; give"),
+        ([ITEM, ITEM, ITEM], ":4: 3 utterances, but 2 in {path}; give"),
+        ([], ":1: 0 utterances, but 2 in {path}; give"),
+        ([ITEM, {"text": "x"}], ":3: no field 'duration'"),
+    ],
+)
+def test_a_baseline_of_other_utterances(tmp_path, items, message):
+    path, baseline = tmp_path / "m.jsonl", tmp_path / "b.jsonl"
+    write_manifest(path, [ITEM, ITEM])
+    baseline.write_text("\n\n".join(json.dumps(item) for item in items[:2]) + "\n")
+    with open(baseline, "a") as file:
+        file.writelines(json.dumps(item) + "\n" for item in items[2:])
+    with pytest.raises(ManifestError, match=re.escape(f"{baseline}{message.format(path=path)}")):
+        score_manifest(path, ["York"], baseline=baseline)
+
+
 @pytest.fixture
 def evaluate():
     pytest.importorskip("nemo_bias.entities")
@@ -263,7 +344,17 @@ def test_evaluate_script(tmp_path, capsys, evaluate):
     assert json.loads(report.read_text())[str(predictions)]["recall"] == 100
 
 
-@pytest.mark.parametrize("broken", ["predictions", "train", "entities", "missing"])
+def test_evaluate_script_with_a_baseline(tmp_path, capsys, evaluate):
+    predictions, baseline, entity_file = tmp_path / "p.jsonl", tmp_path / "b.jsonl", tmp_path / "names.txt"
+    write_manifest(predictions, [ITEM])
+    write_manifest(baseline, [{**ITEM, "pred_text": "à cork"}])
+    entity_file.write_text("York\n")
+    assert evaluate([str(predictions), "--entity-file", str(entity_file), "--baseline", str(baseline)]) == 0
+    header, _, row = capsys.readouterr().out.splitlines()
+    assert header.endswith("| harmed / 1,000 | helped / 1,000 |") and row.endswith("| 1000.00 | 0.00 |")
+
+
+@pytest.mark.parametrize("broken", ["predictions", "train", "entities", "missing", "baseline"])
 def test_evaluate_script_reports_bad_input_in_one_line(tmp_path, capsys, evaluate, broken):
     predictions, train, entity_file = tmp_path / "p.jsonl", tmp_path / "t.jsonl", tmp_path / "names.txt"
     write_manifest(predictions, [ITEM if broken != "predictions" else {"text": "a"}])
@@ -271,7 +362,10 @@ def test_evaluate_script_reports_bad_input_in_one_line(tmp_path, capsys, evaluat
     entity_file.write_bytes(b"York\n" if broken != "entities" else b"\xff\xfe\xff\n")
     if broken == "missing":
         predictions.unlink()
-    assert evaluate([str(predictions), "--entity-file", str(entity_file), "--train-manifest", str(train)]) == 2
+    baseline = tmp_path / "b.jsonl"
+    write_manifest(baseline, [ITEM if broken != "baseline" else {**ITEM, "text": "another"}])
+    arguments = [str(predictions), "--entity-file", str(entity_file), "--train-manifest", str(train)]
+    assert evaluate([*arguments, "--baseline", str(baseline)]) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith("evaluate.py: ")

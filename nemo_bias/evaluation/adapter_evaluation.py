@@ -16,7 +16,7 @@ from nemo_bias.decoder.spotter import ArcScoring
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import LogProbs, Utterances, experiment_list
 from nemo_bias.evaluation.metrics import BiasingScore
-from nemo_bias.evaluation.recogniser import batches_by_length, greedy_text
+from nemo_bias.evaluation.recogniser import batches_by_length, greedy_texts
 from nemo_bias.integration.decoding.strategy import vocabulary_of
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 from nemo_bias.integration.encoder.offering import tokenizer_of
@@ -85,23 +85,24 @@ class EncodedSet:
 
     def greedy(self, log_probs: Sequence[LogProbs]) -> list[str]:
         """Greedy decoding."""
-        return [greedy_text(each.argmax(axis=1), self.vocabulary) for each in log_probs]
+        return greedy_texts(log_probs, self.vocabulary)
 
 
 @dataclass(frozen=True)
 class _Beam:
     """Beam search over one set with one list."""
 
-    data: EncodedSet
+    vocabulary: Vocabulary
+    utterances: Utterances
     log_probs: Sequence[LogProbs]
     phrases: Sequence[str]
 
     def score(self, weight: float) -> BiasingScore:
         config = BeamSearchConfig(arcs=ArcScoring(weight=weight))
-        search = BiasedBeamSearch(self.data.vocabulary, config, threads=1)
+        search = BiasedBeamSearch(self.vocabulary, config, threads=1)
         compiled = search.compile(self.phrases)
         texts = [search.decode(each[None], None, compiled)[0][0].text for each in self.log_probs]
-        return Utterances(self.data.items, self.log_probs).score(texts, self.phrases)
+        return self.utterances.score(texts, self.phrases)
 
 
 def evaluate_adapter(
@@ -120,21 +121,21 @@ def evaluate_adapter(
     weights: dict[str, float] = {}
     for name in sorted(sets, key=lambda name: name != tuned_on):
         data = sets[name]
-        phrases = experiment_list(data.items, distractors, count)
+        listed = experiment_list(data.items, distractors, count)
+        phrases = listed.phrases
         plain, biased = data.log_probs(), data.log_probs(adapter, phrases)
-        unspoken = [phrase for phrase in phrases if phrase not in {e for item in data.items for e in item["entities"]}]
-        misled = data.log_probs(adapter, unspoken)
-        utterances = Utterances(data.items, plain)
-        rows.append(AdapterRow(name, count, "greedy", None, utterances.score(data.greedy(plain), phrases)))
+        misled = data.log_probs(adapter, listed.distractors)
+        utterances = Utterances(data.items, plain, data.greedy(plain))
+        rows.append(AdapterRow(name, count, "greedy", None, utterances.score(utterances.greedy_texts, phrases)))
         rows.append(
             AdapterRow(
                 *(name, count, "adapter", None, utterances.score(data.greedy(biased), phrases)),
-                utterances.score(data.greedy(misled), unspoken).wer,
+                utterances.score(data.greedy(misled), listed.distractors).wer,
             )
         )
         for system, beam in {
-            "biased_beam": _Beam(data, plain, phrases),
-            "adapter + biased_beam": _Beam(data, biased, phrases),
+            "biased_beam": _Beam(data.vocabulary, utterances, plain, phrases),
+            "adapter + biased_beam": _Beam(data.vocabulary, utterances, biased, phrases),
         }.items():
             if name == tuned_on:
                 scores = {weight: beam.score(weight) for weight in WEIGHTS}

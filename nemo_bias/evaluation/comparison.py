@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -58,14 +59,19 @@ class Utterances:
     Attributes:
         items: lines of a manifest with `text`, `duration` (seconds) and, for lists, `entities`.
         log_probs: of each item.
+        greedy_texts: what greedy decoding of them writes, the baseline of the words that a list harms or helps.
     """
 
     items: Sequence[Mapping[str, Any]]
     log_probs: Sequence[LogProbs]
+    greedy_texts: Sequence[str]
 
     def __post_init__(self) -> None:
-        if len(self.items) != len(self.log_probs):
-            raise ValueError(f"{len(self.items)} manifest items, but log-probs of {len(self.log_probs)} utterances")
+        if not len(self.items) == len(self.log_probs) == len(self.greedy_texts):
+            raise ValueError(
+                f"{len(self.items)} manifest items, but log-probs of {len(self.log_probs)} utterances "
+                f"and {len(self.greedy_texts)} greedy texts"
+            )
 
     @property
     def duration_seconds(self) -> float:
@@ -77,12 +83,34 @@ class Utterances:
         if count is None or count >= len(self.items):
             return self
         chosen = [k * len(self.items) // count for k in range(count)]
-        return Utterances([self.items[k] for k in chosen], [self.log_probs[k] for k in chosen])
+        log_probs = [self.log_probs[k] for k in chosen]
+        return Utterances([self.items[k] for k in chosen], log_probs, [self.greedy_texts[k] for k in chosen])
 
     def score(self, hypotheses: Sequence[str], phrases: Sequence[str]) -> BiasingScore:
         """Scores texts of the utterances."""
         durations = [item["duration"] for item in self.items]
-        return score([item["text"] for item in self.items], hypotheses, phrases, durations)
+        references = [item["text"] for item in self.items]
+        return score(references, hypotheses, phrases, durations, baseline=self.greedy_texts)
+
+
+@dataclass(frozen=True)
+class ExperimentList:
+    """The list of an experiment.
+
+    Attributes:
+        name: what tables call its distractors, as ``1,000`` or ``1,000 near``.
+        entities: every distinct entity of the data.
+        distractors: phrases that are none of them.
+    """
+
+    name: str
+    entities: tuple[str, ...]
+    distractors: tuple[str, ...]
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """The whole list, entities first."""
+        return self.entities + self.distractors
 
 
 @dataclass(frozen=True)
@@ -92,12 +120,15 @@ class ComparisonRow:
     Attributes:
         source: the data's name.
         system: the system's name.
-        distractors: phrases of the list that nobody says.
+        distractors: how many phrases of the list are no entities, and of which kind: the name of an `ExperimentList`.
         phrases: the whole list's size.
         weights: the tuned weights.
         at_edge: whether one of them is the lowest or highest value tried, so that a better one may lie outside.
         f1: percent, as are precision, recall, wer, u_wer and b_wer; these and what follows are None if it was not run.
         false_alarms_per_hour: per hour of audio.
+        harmed: words per 1,000 outside listed phrases that greedy decoding writes rightly and the system wrongly.
+        helped: the reverse.
+        distractors_wer: word error rate with a list of the distractors only, in percent; None if there are none.
         compile_seconds: CPU time of compiling the list, the decoder's own preparation included.
         decode_seconds: CPU time of decoding all test utterances.
         real_time_factor: `decode_seconds` by the duration of the audio.
@@ -105,7 +136,7 @@ class ComparisonRow:
 
     source: str
     system: str
-    distractors: int
+    distractors: str
     phrases: int
     weights: Weights | None = None
     at_edge: bool = False
@@ -116,40 +147,38 @@ class ComparisonRow:
     wer: float | None = None
     u_wer: float | None = None
     b_wer: float | None = None
+    harmed: float | None = None
+    helped: float | None = None
+    distractors_wer: float | None = None
     compile_seconds: float | None = None
     decode_seconds: float | None = None
     real_time_factor: float | None = None
 
 
-def experiment_list(items: Iterable[Mapping[str, Any]], distractors: Iterable[str], count: int) -> list[str]:
-    """The list of an experiment: every distinct entity of the data, then distractors that nobody says.
+def experiment_list(
+    items: Iterable[Mapping[str, Any]], distractors: Iterable[str], count: int | None = None
+) -> ExperimentList:
+    """The list of an experiment: every distinct entity of the data, then distractors.
 
     Args:
         items: lines of a manifest with `text` and `entities`.
-        distractors: phrases in a fixed order.
-        count: distractors wanted: the first ones that share no word with any reference and are not in the list.
-
-    Returns:
-        Distinct phrases.
+        distractors: phrases in a fixed order; empty ones, repeated ones and entities of the data are left out.
+        count: distractors wanted: the first ones that share no word with any reference. None: all of them, which
+            were chosen to sound near what is said.
 
     Raises:
         ValueError: there are not enough distractors.
     """
     items = list(items)
-    phrases = dict.fromkeys(entity for item in items for entity in item["entities"])
-    size = len(phrases) + count
-    said = {word for item in items for word in item["text"].split()}
-    for distractor in distractors:
-        if len(phrases) == size:
-            break
-        words = distractor.split()
-        if words and said.isdisjoint(words):
-            phrases[distractor] = None
-    if len(phrases) < size:
-        raise ValueError(
-            f"{count} distractors wanted, but only {len(phrases) - size + count} share no word with a reference"
-        )
-    return list(phrases)
+    entities = dict.fromkeys(entity for item in items for entity in item["entities"])
+    said = set() if count is None else {word for item in items for word in item["text"].split()}
+    fitting = dict.fromkeys(
+        phrase for phrase in distractors if phrase.split() and phrase not in entities and said.isdisjoint(phrase.split())
+    )
+    chosen = tuple(islice(fitting, count))
+    if count is not None and len(chosen) < count:
+        raise ValueError(f"{count} distractors wanted, but only {len(chosen)} share no word with a reference")
+    return ExperimentList(f"{len(chosen):,}{' near' if count is None else ''}", tuple(entities), chosen)
 
 
 def tune(
@@ -179,8 +208,8 @@ def compare(
     source: str,
     dev: Utterances,
     test: Utterances,
-    distractors: Sequence[str],
-    count: int,
+    dev_list: ExperimentList,
+    test_list: ExperimentList,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[ComparisonRow]:
     """Tunes each system on development data and measures it on test data.
@@ -190,40 +219,40 @@ def compare(
         source: the data's name.
         dev: development data.
         test: test data.
-        distractors: phrases in a fixed order.
-        count: distractors in each of the two lists.
+        dev_list: the list to tune with.
+        test_list: the list to measure with.
         progress: told what runs.
 
     Returns:
         A row for each system; one that does not take so long a list has no results in it.
     """
-    dev_phrases = experiment_list(dev.items, distractors, count)
-    test_phrases = experiment_list(test.items, distractors, count)
     rows = []
     for system in systems:
-        if system.most_phrases is not None and max(len(dev_phrases), len(test_phrases)) > system.most_phrases:
-            rows.append(ComparisonRow(source, system.name, count, len(test_phrases)))
+        if system.most_phrases is not None and max(len(dev_list.phrases), len(test_list.phrases)) > system.most_phrases:
+            rows.append(ComparisonRow(source, system.name, test_list.name, len(test_list.phrases)))
             continue
-        weights = tune(system, dev, dev_phrases, progress)
+        weights = tune(system, dev, dev_list.phrases, progress)
         progress(f"{system.name}: test")
-        rows.append(_measure(system, weights, source, test, test_phrases, count))
+        rows.append(_measure(system, weights, source, test, test_list))
     return rows
 
 
-def _measure(
-    system: System, weights: Weights, source: str, test: Utterances, phrases: Sequence[str], count: int
-) -> ComparisonRow:
+def _measure(system: System, weights: Weights, source: str, test: Utterances, listed: ExperimentList) -> ComparisonRow:
     start = time.process_time()
-    decode = system.prepare(phrases, weights)
+    decode = system.prepare(listed.phrases, weights)
     compiled = time.process_time()
     texts = decode(test.log_probs)
     decode_seconds = time.process_time() - compiled
-    result = test.score(texts, phrases)
+    result = test.score(texts, listed.phrases)
+    distractors_wer = None
+    if listed.distractors:
+        misled = system.prepare(listed.distractors, weights)(test.log_probs)
+        distractors_wer = test.score(misled, listed.distractors).wer
     return ComparisonRow(
         source=source,
         system=system.name,
-        distractors=count,
-        phrases=len(phrases),
+        distractors=listed.name,
+        phrases=len(listed.phrases),
         weights=dict(weights),
         at_edge=_at_edge(weights, system.weights),
         f1=result.f1,
@@ -233,6 +262,9 @@ def _measure(
         wer=result.wer,
         u_wer=result.u_wer,
         b_wer=result.b_wer,
+        harmed=result.harmed_per_thousand,
+        helped=result.helped_per_thousand,
+        distractors_wer=distractors_wer,
         compile_seconds=compiled - start,
         decode_seconds=decode_seconds,
         real_time_factor=decode_seconds / test.duration_seconds if test.duration_seconds else None,
@@ -255,6 +287,9 @@ COLUMNS = {  # header: field, digits
     "WER %": ("wer", 2),
     "U-WER %": ("u_wer", 2),
     "B-WER %": ("b_wer", 2),
+    "harmed / 1,000": ("harmed", 1),
+    "helped / 1,000": ("helped", 1),
+    "WER %, distractors only": ("distractors_wer", 2),
     "compile s": ("compile_seconds", 2),
     "decode s": ("decode_seconds", 2),
     "real-time factor": ("real_time_factor", 5),
@@ -266,7 +301,7 @@ def comparison_markdown(rows: Sequence[ComparisonRow]) -> str:
     header = ["source", "distractors", "phrases", "system", "weights", *COLUMNS]
     lines = [header, ["---", "---:", "---:", "---", "---"] + ["---:"] * len(COLUMNS)]
     for row in rows:
-        cells = [row.source, str(row.distractors), str(row.phrases), row.system]
+        cells = [row.source, row.distractors, str(row.phrases), row.system]
         if row.weights is None:
             cells += ["not run"] + ["-"] * len(COLUMNS)
         else:

@@ -36,12 +36,42 @@ def read_manifest(path: str | Path, required_fields: Sequence[str] = ()) -> list
         ManifestError: a line is not a JSON object, or a required field is missing or of the wrong type.
         OSError: the file cannot be read.
     """
-    items = []
+    return [item for _, item in _numbered_items(path, required_fields)]
+
+
+def _numbered_items(path: str | Path, required_fields: Sequence[str]) -> list[tuple[int, dict[str, Any]]]:
+    """Items with their line numbers."""
     with open(path, "rb") as file:
-        for line_number, line in enumerate(file, start=1):
-            if line.strip():
-                items.append(_parse_line(line, required_fields, where=f"{path}:{line_number}"))
-    return items
+        lines = [(number, line) for number, line in enumerate(file, start=1) if line.strip()]
+    return [(number, _parse_line(line, required_fields, where=f"{path}:{number}")) for number, line in lines]
+
+
+def read_baseline(path: str | Path, predictions: str | Path, items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Read what was recognised without a list in utterances that were also recognised with one.
+
+    Args:
+        path: prediction manifest.
+        predictions: name of another one, for error messages.
+        items: its lines.
+
+    Returns:
+        The `pred_text` of each line of `path`.
+
+    Raises:
+        ManifestError: a line is broken, or the two are not of the same utterances (`text` and `duration`) in the same order.
+        OSError: the manifest cannot be read.
+    """
+    numbered = _numbered_items(path, PREDICTION_FIELDS)
+    advice = "give predictions of the same utterances in the same order"
+    for (line_number, before), item in zip(numbered, items, strict=False):
+        for field in ("text", "duration"):
+            if before[field] != item[field]:
+                reason = f"field {field!r} is {before[field]!r}, but {item[field]!r} in {predictions}"
+                raise ManifestError(f"{path}:{line_number}: {reason}; {advice}")
+    if len(numbered) != len(items):
+        last_line = numbered[-1][0] if numbered else 1
+        raise ManifestError(f"{path}:{last_line}: {len(numbered)} utterances, but {len(items)} in {predictions}; {advice}")
+    return [before["pred_text"] for _, before in numbered]
 
 
 def write_manifest(path: str | Path, items: Iterable[Mapping[str, Any]]) -> None:

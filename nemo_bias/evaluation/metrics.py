@@ -24,6 +24,21 @@ the same phrase in the hypothesis. The alignment can then be redrawn to match th
 stripping what two texts have in common at an end never raises their edit distance. So "new new york" is a hit whatever
 the aligner chose, and "new big york" is not: the hypothesis does not hold the phrase.
 
+*Harm.* Given a baseline, which is what was recognised without a list, the reference words outside all occurrences are
+compared in both texts. A word is right where the alignment pairs it with an equal word.
+
+- *harmed*: a word that is right in the baseline and wrong in the hypothesis;
+- *helped*: a word that is wrong in the baseline and right in the hypothesis.
+
+Both are also given per 1,000 reference words outside all occurrences. Inserted words are no reference words, so they
+count to U-WER or B-WER only. With the list above:
+
+    reference    we  saw  cork   and  new  york
+    baseline     we  so   quark  and  new  york
+    hypothesis   we  saw  cork   an   new  york
+
+`and` is harmed and `saw` helped; `cork` is neither, as it is listed. Of the three words outside, that is 333.33 each.
+
 Differences from NeMo's `compute_fscore` (parts/context_biasing/context_biasing_utils.py, NeMo 3.0):
 
 - One-word phrases: NeMo counts a false positive only where the aligned reference word is not itself a one-word entry
@@ -50,68 +65,13 @@ Differences from the rare-word script of Le et al. 2021 (facebookresearch/fbai-s
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import kaldialign
-
-from nemo_bias.evaluation.manifest import PREDICTION_FIELDS, ManifestError, read_manifest
-
-Words = tuple[str, ...]
-AlignedPair = tuple[int | None, int | None]  # positions in reference and hypothesis; None: no word there
-
-_NO_WORD = ""  # the aligner's epsilon: splitting at white space never yields an empty word
-
-
-class Occurrence(NamedTuple):
-    """A listed phrase at a position of a text.
-
-    Attributes:
-        start: position of its first word.
-        words: the words of the phrase.
-    """
-
-    start: int
-    words: Words
-
-    @property
-    def positions(self) -> range:
-        """Positions of its words in the text."""
-        return range(self.start, self.start + len(self.words))
-
-
-class PhraseIndex:
-    """Finds the occurrences of many phrases; the work per word does not grow with the size of the list.
-
-    Args:
-        phrases: phrases of one or more words; one given twice counts once.
-
-    Raises:
-        ValueError: a phrase has no words.
-    """
-
-    def __init__(self, phrases: Iterable[str]) -> None:
-        self._phrases: set[Words] = set()
-        self._lengths_by_first_word: dict[str, set[int]] = defaultdict(set)
-        for number, phrase in enumerate(phrases, start=1):
-            words = tuple(phrase.split())
-            if not words:
-                raise ValueError(f"phrase {number} of the list, {phrase!r}, has no words; remove it")
-            self._phrases.add(words)
-            self._lengths_by_first_word[words[0]].add(len(words))
-
-    def occurrences(self, words: Words) -> list[Occurrence]:
-        """All occurrences of listed phrases in a text, by start; nested and overlapping ones included."""
-        found = []
-        for start, word in enumerate(words):
-            for length in sorted(self._lengths_by_first_word.get(word, ())):
-                candidate = words[start : start + length]
-                if len(candidate) == length and candidate in self._phrases:
-                    found.append(Occurrence(start, candidate))
-        return found
+from nemo_bias.evaluation.manifest import PREDICTION_FIELDS, ManifestError, read_baseline, read_manifest
+from nemo_bias.evaluation.occurrences import PhraseIndex, Words, align, hits, right_words
 
 
 @dataclass(frozen=True)
@@ -131,6 +91,8 @@ class BiasingScore:
         false_alarms: hypothesis occurrences that are no true positives.
         oov_occurrences: reference occurrences that hold a word unknown to training; None if known words were not given.
         oov_true_positives: those of them recognised; None likewise.
+        harmed: reference words outside all occurrences that are right in the baseline only; None without a baseline.
+        helped: reference words outside all occurrences that are wrong in the baseline only; None likewise.
         duration_seconds: duration of the audio.
     """
 
@@ -143,6 +105,8 @@ class BiasingScore:
     false_alarms: int
     oov_occurrences: int | None
     oov_true_positives: int | None
+    harmed: int | None
+    helped: int | None
     duration_seconds: float
 
     @property
@@ -202,9 +166,23 @@ class BiasingScore:
             return None
         return _percent(self.oov_true_positives, self.oov_occurrences)
 
+    @property
+    def harmed_per_thousand(self) -> float | None:
+        """Harmed words per 1,000 reference words outside all occurrences."""
+        return self._per_thousand(self.harmed)
+
+    @property
+    def helped_per_thousand(self) -> float | None:
+        """Helped words per 1,000 reference words outside all occurrences."""
+        return self._per_thousand(self.helped)
+
+    def _per_thousand(self, words: int | None) -> float | None:
+        return 1000 * words / self.u_words if words is not None and self.u_words else None
+
     def as_dict(self) -> dict[str, int | float | None]:
         """Rates and counts for JSON; rates and the duration rounded to two decimals."""
-        rates = ("wer", "b_wer", "u_wer", "precision", "recall", "f1", "false_alarms_per_hour", "oov_recall")
+        rates: tuple[str, ...] = ("wer", "b_wer", "u_wer", "precision", "recall", "f1", "false_alarms_per_hour")
+        rates += ("oov_recall", "harmed_per_thousand", "helped_per_thousand")
         counts = ("occurrences", *(field.name for field in fields(self)), "u_words", "u_errors")
         values: dict[str, int | float | None] = {name: getattr(self, name) for name in (*rates, *counts)}
         return {name: round(value, 2) if isinstance(value, float) else value for name, value in values.items()}
@@ -216,6 +194,7 @@ def score(
     phrases: Iterable[str],
     durations_seconds: Sequence[float],
     known_words: Collection[str] | None = None,
+    baseline: Sequence[str] | None = None,
 ) -> BiasingScore:
     """Score hypotheses against references for a list of phrases.
 
@@ -228,6 +207,7 @@ def score(
         phrases: the whole entity list, distractors included; may be empty.
         durations_seconds: duration of each utterance.
         known_words: words of the training text; without them there is no OOV recall.
+        baseline: what was recognised without a list, in the same order; without it there is no harm and no help.
 
     Returns:
         The counts over all utterances, with the rates as properties.
@@ -235,12 +215,13 @@ def score(
     Raises:
         ValueError: the lengths differ, a duration is negative or not finite, or a phrase has no words.
     """
-    _check_utterances(references, hypotheses, durations_seconds)
+    _check_utterances(references, hypotheses, durations_seconds, baseline)
     index = PhraseIndex(phrases)
     known = None if known_words is None else frozenset(known_words)
     totals = _Counts()
-    for reference, hypothesis in zip(references, hypotheses, strict=True):
-        _count_utterance(tuple(reference.split()), tuple(hypothesis.split()), index, known, totals)
+    befores = [None] * len(references) if baseline is None else [tuple(text.split()) for text in baseline]
+    for reference, hypothesis, before in zip(references, hypotheses, befores, strict=True):
+        _count_utterance(tuple(reference.split()), tuple(hypothesis.split()), before, index, known, totals)
     return BiasingScore(
         words=totals.words,
         errors=totals.errors,
@@ -251,11 +232,18 @@ def score(
         false_alarms=totals.false_alarms,
         oov_occurrences=None if known is None else totals.oov_occurrences,
         oov_true_positives=None if known is None else totals.oov_true_positives,
+        harmed=None if baseline is None else totals.harmed,
+        helped=None if baseline is None else totals.helped,
         duration_seconds=math.fsum(durations_seconds),
     )
 
 
-def score_manifest(path: str | Path, phrases: Iterable[str], known_words: Collection[str] | None = None) -> BiasingScore:
+def score_manifest(
+    path: str | Path,
+    phrases: Iterable[str],
+    known_words: Collection[str] | None = None,
+    baseline: str | Path | None = None,
+) -> BiasingScore:
     """Score a prediction manifest.
 
     If no reference has an upper-case letter, phrases and known words are lower-cased. Nothing else is changed.
@@ -264,13 +252,14 @@ def score_manifest(path: str | Path, phrases: Iterable[str], known_words: Collec
         path: NeMo manifest with `duration` (seconds), `text` and `pred_text` on every line.
         phrases: as for `score`.
         known_words: as for `score`.
+        baseline: prediction manifest of the same utterances in the same order, recognised without a list.
 
     Returns:
         The score of all its utterances.
 
     Raises:
-        ManifestError: the manifest is broken or has no utterances.
-        OSError: the manifest cannot be read.
+        ManifestError: a manifest is broken or has no utterances, or the two are not of the same utterances.
+        OSError: a manifest cannot be read.
         ValueError: a phrase has no words.
     """
     items = read_manifest(path, PREDICTION_FIELDS)
@@ -281,7 +270,12 @@ def score_manifest(path: str | Path, phrases: Iterable[str], known_words: Collec
         phrases = [phrase.lower() for phrase in phrases]
         known_words = None if known_words is None else {word.lower() for word in known_words}
     return score(
-        references, [item["pred_text"] for item in items], phrases, [item["duration"] for item in items], known_words
+        references,
+        [item["pred_text"] for item in items],
+        phrases,
+        [item["duration"] for item in items],
+        known_words,
+        None if baseline is None else read_baseline(baseline, path, items),
     )
 
 
@@ -308,16 +302,20 @@ def markdown_table(rows: Mapping[str, BiasingScore]) -> str:
         rows: scores by name, such as the decoder or the prediction file.
 
     Returns:
-        The table, without a newline at its end. OOV recall has a column if any score has known words.
+        The table, without a newline at its end. OOV recall has a column if any score has known words; harmed and helped
+        words have theirs if any score has a baseline.
     """
     with_oov = any(row.oov_occurrences is not None for row in rows.values())
+    with_harm = any(row.harmed is not None for row in rows.values())
     header = ["", "WER %", "B-WER %", "U-WER %", "precision %", "recall %", "F1 %", "occurrences", "false alarms / h"]
     header += ["OOV recall %", "OOV occurrences"] if with_oov else []
+    header += ["harmed / 1,000", "helped / 1,000"] if with_harm else []
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for name, row in rows.items():
         cells: list[Any] = [row.wer, row.b_wer, row.u_wer, row.precision, row.recall, row.f1, row.occurrences]
         cells.append(row.false_alarms_per_hour)
         cells += [row.oov_recall, row.oov_occurrences] if with_oov else []
+        cells += [row.harmed_per_thousand, row.helped_per_thousand] if with_harm else []
         lines.append([" ".join(name.split()).replace("|", "\\|"), *map(_cell, cells)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -335,34 +333,48 @@ class _Counts:
     false_alarms: int = 0
     oov_occurrences: int = 0
     oov_true_positives: int = 0
+    harmed: int = 0
+    helped: int = 0
 
 
-def _check_utterances(references: Sequence[str], hypotheses: Sequence[str], durations_seconds: Sequence[float]) -> None:
+def _check_utterances(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    durations_seconds: Sequence[float],
+    baseline: Sequence[str] | None,
+) -> None:
     if not len(references) == len(hypotheses) == len(durations_seconds):
         raise ValueError(
             f"{len(references)} references, {len(hypotheses)} hypotheses and {len(durations_seconds)} durations; "
             "pass one of each per utterance"
         )
+    if baseline is not None and len(baseline) != len(references):
+        raise ValueError(f"{len(references)} references, but a baseline of {len(baseline)}; pass one of each per utterance")
     for number, duration in enumerate(durations_seconds):
         if not (math.isfinite(duration) and duration >= 0):
             raise ValueError(f"duration {number} is {duration}; pass seconds, 0 or more")
 
 
 def _count_utterance(
-    reference: Words, hypothesis: Words, index: PhraseIndex, known: frozenset[str] | None, totals: _Counts
+    reference: Words,
+    hypothesis: Words,
+    before: Words | None,
+    index: PhraseIndex,
+    known: frozenset[str] | None,
+    totals: _Counts,
 ) -> None:
-    """Add the counts of one utterance to the totals."""
-    pairs = _align(reference, hypothesis)
+    """Add the counts of one utterance to the totals; `before` is what the baseline recognised."""
+    pairs = align(reference, hypothesis)
     said = index.occurrences(reference)
     recognised = index.occurrences(hypothesis)
-    hits = _hits(said, recognised, pairs, reference, hypothesis)
+    found = hits(said, recognised, pairs, reference, hypothesis)
     totals.occurrences += len(said)
-    totals.true_positives += len(hits)
-    totals.false_alarms += len(recognised) - len(hits)
+    totals.true_positives += len(found)
+    totals.false_alarms += len(recognised) - len(found)
     if known is not None:
         oov = [occurrence for occurrence in said if not known.issuperset(occurrence.words)]
         totals.oov_occurrences += len(oov)
-        totals.oov_true_positives += sum(occurrence in hits for occurrence in oov)
+        totals.oov_true_positives += sum(occurrence in found for occurrence in oov)
 
     said_positions = {position for occurrence in said for position in occurrence.positions}
     recognised_positions = {position for occurrence in recognised for position in occurrence.positions}
@@ -375,39 +387,11 @@ def _count_utterance(
         elif at_hypothesis is None or reference[at_reference] != hypothesis[at_hypothesis]:
             totals.errors += 1
             totals.b_errors += at_reference in said_positions
-
-
-def _align(reference: Words, hypothesis: Words) -> list[AlignedPair]:
-    """Align two texts at minimum edit distance; returns positions instead of words."""
-    pairs: list[AlignedPair] = []
-    at_reference = at_hypothesis = 0
-    for reference_word, hypothesis_word in kaldialign.align(reference, hypothesis, _NO_WORD):
-        in_reference, in_hypothesis = reference_word != _NO_WORD, hypothesis_word != _NO_WORD
-        pairs.append((at_reference if in_reference else None, at_hypothesis if in_hypothesis else None))
-        at_reference += in_reference
-        at_hypothesis += in_hypothesis
-    return pairs
-
-
-def _hits(
-    said: Sequence[Occurrence],
-    recognised: Sequence[Occurrence],
-    pairs: Sequence[AlignedPair],
-    reference: Words,
-    hypothesis: Words,
-) -> set[Occurrence]:
-    """Reference occurrences which the hypothesis holds at the same place, each with a hypothesis occurrence of its own."""
-    partner = {r: h for r, h in pairs if r is not None and h is not None and reference[r] == hypothesis[h]}
-    free = set(recognised)
-    hits = set()
-    for occurrence in said:
-        for offset, position in enumerate(occurrence.positions):
-            candidate = Occurrence(partner[position] - offset, occurrence.words) if position in partner else None
-            if candidate in free:
-                free.remove(candidate)
-                hits.add(occurrence)
-                break
-    return hits
+    if before is not None:
+        right = right_words(reference, hypothesis, pairs).keys() - said_positions
+        right_before = right_words(reference, before, align(reference, before)).keys() - said_positions
+        totals.harmed += len(right_before - right)
+        totals.helped += len(right - right_before)
 
 
 def _percent(part: int, whole: int) -> float | None:

@@ -14,7 +14,7 @@ from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
 from nemo_bias.decoder.spotter import ArcScoring
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import Decoder, LogProbs, System, Weights
-from nemo_bias.evaluation.recogniser import batches_by_length, greedy_text
+from nemo_bias.evaluation.recogniser import batches_by_length, greedy_text, greedy_texts
 from nemo_bias.integration.decoding.nemo_decoders import nemo_decoding, nemo_vocabulary, nemo_word_spotter
 
 BATCH_SIZE = 16  # utterances that NeMo decodes at a time
@@ -32,7 +32,7 @@ class Greedy(System):
 
     def prepare(self, phrases: Sequence[str], weights: Weights) -> Decoder:
         """Ignores the list."""
-        return lambda log_probs: [greedy_text(each.argmax(axis=1), self.vocabulary) for each in log_probs]
+        return lambda log_probs: greedy_texts(log_probs, self.vocabulary)
 
 
 class NemoTree(System):

@@ -16,6 +16,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import LogProbs
+from nemo_bias.evaluation.log_probs_file import read_log_probs, write_log_probs
 
 BATCH_SIZE = 16  # utterances that the model encodes at a time
 SAMPLE_RATE = 16000  # Hz
@@ -61,15 +62,13 @@ def cached_log_probs(
     """As `log_probs_of`, but kept in a file of `folder` named after the contents of the model file and the items."""
     names = json.dumps([item["audio_filepath"] for item in items])
     key = hashlib.sha256(f"{file_hash(model_file)} {Path(audio_dir).resolve()} {names}".encode()).hexdigest()[:16]
-    file = Path(folder) / f"log_probs_{key}.npz"
+    file = Path(folder) / f"{key}.log_probs.npz"
     if not file.exists():
         log_probs = log_probs_of(model, items, audio_dir)
         partial = file.with_suffix(".part.npz")
-        np.savez(partial, log_probs=np.concatenate(log_probs), lengths=[len(each) for each in log_probs])
+        write_log_probs(partial, log_probs)
         partial.rename(file)
-    with np.load(file) as stored:
-        ends = np.cumsum(stored["lengths"])
-        return np.split(stored["log_probs"], ends[:-1])
+    return read_log_probs(file, len(items))
 
 
 def file_hash(path: str | Path) -> str:
@@ -93,3 +92,8 @@ def greedy_text(labels: NDArray[np.integer], vocabulary: Vocabulary) -> str:
     changed = np.ones(len(labels), np.bool_)
     changed[1:] = labels[1:] != labels[:-1]
     return vocabulary.text(labels[changed & (labels != vocabulary.blank)].tolist())
+
+
+def greedy_texts(log_probs: Sequence[LogProbs], vocabulary: Vocabulary) -> list[str]:
+    """The text of the best label of each frame, for each utterance."""
+    return [greedy_text(each.argmax(axis=1), vocabulary) for each in log_probs]

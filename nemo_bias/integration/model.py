@@ -1,4 +1,4 @@
-"""Restoring a NeMo model for measurements, without its chatter."""
+"""NeMo models and tokenizers for measurements, without their chatter."""
 
 from __future__ import annotations
 
@@ -33,3 +33,23 @@ def restore_ctc_model(path: str | Path) -> Any:
         raise TypeError(f"{path} is a {type(model).__name__}; give a CTC model of subword tokens (EncDecCTCModelBPE)")
     model.preprocessor.featurizer.dither = 0.0
     return model.eval()
+
+
+def sentencepiece_tokenizer(path: str | Path) -> Any:
+    """A NeMo tokenizer of a SentencePiece model, set up as NeMo's models do it.
+
+    Raises:
+        ValueError: the file is missing or no SentencePiece model.
+    """
+    from nemo.collections.common.tokenizers.sentencepiece_tokenizer import SentencePieceTokenizer
+
+    if not Path(path).is_file():
+        raise ValueError(f"no tokenizer {path}")
+    try:
+        tokenizer = SentencePieceTokenizer(str(path))
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path} is no SentencePiece model") from error
+    vocabulary = {piece: k for k, piece in enumerate(tokenizer.ids_to_tokens(list(range(tokenizer.vocab_size))))}
+    tokenizer.tokenizer.vocab_size = tokenizer.vocab_size  # NeMo's decoders ask the inner object for these two
+    tokenizer.tokenizer.get_vocab = lambda: vocabulary
+    return tokenizer

@@ -1,0 +1,35 @@
+import numpy as np
+from conftest import random_log_probs
+
+from nemo_bias.evaluation.speed import _memory, length_timings, median_seconds
+
+
+def test_runs_take_turns_after_a_first_round(monkeypatch):
+    order = []
+    durations = iter([9.0, 9.0, 1.0, 2.0, 5.0, 2.0, 3.0, 8.0])  # two runs, four rounds
+    clock = [0.0]
+
+    def run(name):
+        order.append(name)
+        clock[0] += next(durations)
+
+    monkeypatch.setattr("time.process_time", lambda: clock[0])
+    assert median_seconds([lambda: run("a"), lambda: run("b")], 3) == [3.0, 2.0]
+    assert order == ["a", "b"] * 4
+
+
+def test_a_short_and_a_long_utterance(characters):
+    block = random_log_probs(np.random.default_rng(0), 50, characters.size)
+    short, long = length_timings(characters, ["bar", "rost on"], block, copies=20, repeats=1)
+    assert (short.frames, long.frames) == (50, 1000)
+    assert short.extra_bytes is None and long.extra_bytes >= 0
+    assert short.seconds_per_thousand_frames > 0 and long.seconds_per_thousand_frames > 0
+
+
+def test_memory_held_and_its_peak():
+    held, size = _memory("VmRSS"), 100_000_000
+    array = np.ones(size, np.int8)
+    assert _memory("VmRSS") > held + 0.9 * size
+    del array
+    assert _memory("VmRSS") < held + 0.1 * size
+    assert _memory("VmHWM") > held + 0.9 * size
