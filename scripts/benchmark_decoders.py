@@ -34,7 +34,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
+from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import LogProbs, experiment_list
 from nemo_bias.evaluation.log_probs_file import read_log_probs
@@ -260,7 +260,7 @@ def _bound(decode: Callable[[Any], Any], log_probs: Any) -> Callable[[], Any]:
 
 
 def _ours(vocabulary: Vocabulary, phrases: Sequence[str], batches: Sequence[Batch]) -> Callable[[], Any]:
-    search = BiasedBeamSearch(vocabulary, BeamSearchConfig(beam_size=BEAM_SIZE), threads=1)
+    search = BiasedBeamSearch(vocabulary, threads=1)
     entities = search.compile(phrases)
     return lambda: [search.decode(log_probs, lengths, entities) for log_probs, lengths in batches]
 

@@ -78,7 +78,7 @@ def compile_automaton(phrases: Sequence[str], vocabulary: Vocabulary) -> EntityA
     """
     if len(set(phrases)) != len(phrases) or "" in phrases:
         raise ValueError("phrases must be distinct and not empty")
-    marked = sorted((vocabulary.marked(phrase), i) for i, phrase in enumerate(phrases))
+    marked = sorted((form, i) for i, phrase in enumerate(phrases) for form in vocabulary.marked(phrase))
     child, sibling, char, end, depth = _trie(*_codes([m for m, _ in marked]))
     pieces = sorted((p, i) for i, p in enumerate(vocabulary.pieces) if p and i != vocabulary.blank)
     token_of = np.array([i for _, i in pieces], dtype=np.int32)

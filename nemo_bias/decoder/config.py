@@ -1,21 +1,54 @@
-"""Options of the beam search."""
+"""Options of decoding, declared once: the decoder and the config node `biased_beam` share them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 from nemo_bias.options import option
 
+METHODS = ("arcs", "adaptive", "greedy")
 
+
+# OmegaConf reads the annotations, and knows Optional[X] better than X | None.
 @dataclass
-class BeamOptions:
-    """What the search has in common with the config node `biased_beam`.
+class DecodingOptions:
+    """How to decode with a list; `check` refuses values that make no sense."""
 
-    A beam of 1 keeps the single best path, as greedy decoding does. Entity paths do not read the subwords that are not among
-    the `most_tokens` best of a frame either.
-    """
-
-    beam_size: int = option(8, "hypotheses kept after each frame")
+    method: str = option(
+        "arcs",
+        "arcs: greedy decoding, with the entities that are more likely than not; adaptive: beam search that boosts their "
+        "subwords; greedy: greedy decoding, so that only the adapter uses the list",
+    )
+    min_probability: float = option(
+        0.5, "how likely an entity must be to be written: lower it if names are missed, raise it if they are invented"
+    )
+    weight: float = option(1.0, "trust in the list: multiplies the odds of its entities (method adaptive: `boost`)")
+    word_frequencies: Optional[str] = option(  # noqa: UP045
+        "en",
+        "language code of wordfreq, or a file of ordinary text: how common a word is that a name would replace; null: unknown",
+    )
+    evidence_file: Optional[str] = option(  # noqa: UP045
+        None, "weights of the evidence, made by scripts/fit_evidence.py; null: those of the package"
+    )
+    token_margin: float = option(12.0, "subwords further below a frame's best than this many nats are not tried")
+    most_tokens: int = option(32, "nor are subwords that are not among this many best of a frame")
+    beam_size: int = option(8, "hypotheses kept after each frame (method adaptive)")
     boost: float = option(2.0, "the most that one subword of an entity is raised, in nats (method adaptive)")
-    token_margin: float = option(8.0, "subwords further below a frame's best than this many nats are not tried")
-    most_tokens: int = option(16, "nor are subwords that are not among this many best of a frame")
+
+    def check(self) -> None:
+        """Refuses wrong values.
+
+        Raises:
+            ValueError: the message names the option and what it may be.
+        """
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
+        if not 0 < self.min_probability < 1:
+            raise ValueError(f"min_probability is {self.min_probability}; it must lie between 0 and 1")
+        for name in ("beam_size", "most_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("token_margin", "boost", "weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")

@@ -1,15 +1,13 @@
-"""CTC prefix beam search that takes entity arcs beside tokens.
+"""CTC prefix beam search, plain or with adaptive subword boosting.
 
 A *prefix* is a token sequence; its mass is the probability, summed over all paths, that the frames so far write it
 (Graves 2012; Hannun et al. 2014, arXiv 1408.2873). Every frame keeps the `beam_size` best prefixes. They are ranked by mass
 plus bonus, and the two are never mixed: masses merge as probabilities do, a bonus belongs to the entities of the prefix.
 
-An entity arc leaves the beam at its start frame, from every prefix there, and comes back at its end frame as the prefix
-with the entity's tokens. In between it cannot be pruned. Its bonus is *closed*: it counts while the text ends there or goes
-on with a new word; a token that continues the word gives it back.
-
-*Adaptive subword boosting* works inside the beam instead: a prefix that follows the entity automaton is raised token by
-token, and what was raised is given back when the match breaks off.
+*Adaptive subword boosting* raises a prefix token by token while it follows the entity automaton, and gives back what was
+raised when the match breaks off. A match starts at a word boundary only (see `nemo_bias.decoder.vocabulary`). The bonus of
+an entity that has been written is *closed*: it counts while the text ends there or goes on after a word boundary; a token
+that continues the word gives it back.
 """
 
 from __future__ import annotations
@@ -20,9 +18,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_bias.decoder.automaton import ENTITY, FIRST_EDGE, TARGET, EntityAutomaton, first_edge_of
+from nemo_bias.decoder.automaton import ENTITY, FIRST_EDGE, NO_ENTITY, TARGET, EntityAutomaton, first_edge_of
 from nemo_bias.decoder.frames import NEVER, NearTokens
-from nemo_bias.decoder.spotter import EntityArcs
+from nemo_bias.decoder.vocabulary import EDGE, Boundaries
 
 
 class SearchSettings(NamedTuple):
@@ -30,8 +28,7 @@ class SearchSettings(NamedTuple):
 
     Attributes:
         blank: id of the blank.
-        starts_word: [V] whether the word before a token ends with it.
-        delimited: whether words are separated by a token of their own.
+        boundaries: where words may begin and end.
         beam_size: prefixes kept after each frame; 1 keeps the best path instead, as greedy decoding does.
         margin: tokens further below a frame's best than this many nats do not extend a prefix in it.
         boost: adaptive boosting: the most that a token of an entity is raised, in nats; 0 for none.
@@ -39,8 +36,7 @@ class SearchSettings(NamedTuple):
     """
 
     blank: int
-    starts_word: NDArray[np.bool_]
-    delimited: bool
+    boundaries: Boundaries
     beam_size: int
     margin: float
     boost: float
@@ -56,8 +52,8 @@ class Found(NamedTuple):
         first_token: [n + 1]; the tokens of prefix ``k`` are ``tokens[first_token[k]:first_token[k + 1]]``.
         tokens: [all tokens].
         first_span: [n + 1]; likewise for the spans.
-        spans: [all spans, 3] entity, first token in the prefix, token after the last.
-        span_bonus: [all spans] what the entity adds; a prefix's bonus is their sum.
+        spans: [all spans, 3] phrase, first token in the prefix, token after the last.
+        span_bonus: [all spans] what the phrase adds; a prefix's bonus is their sum.
     """
 
     mass: NDArray[np.float64]
@@ -73,47 +69,45 @@ class _Beam(NamedTuple):
     """The prefixes of one frame, a row each."""
 
     ints: Any  # [rows, 8] int32, columns below
-    reals: Any  # [rows, 6] float64, columns below
+    reals: Any  # [rows, 3] float64, columns below
     hashes: Any  # [rows] uint64, of the prefix
     before: Any  # [rows] uint64, of the prefix without its last token
     size: Any  # [1] int64
 
 
 # NODE: the prefix's last node in the tree of prefixes; LAST: its last token, -1 if empty; LENGTH: tokens.
+# KEPT: the last of the entity spans that the prefix has whatever follows; CLOSED: the same if the word ends here.
+# AT: the automaton node that the prefix has reached (0: none); FIRST: the token with which that match began; BASE: the last
+# span before it.
+NODE, LAST, LENGTH, KEPT, CLOSED, AT, FIRST, BASE = range(8)
 # IN_BLANK, IN_TOKEN: log mass of the paths that end in a blank, in the last token.
-# KEPT, SPAN: bonus and entity spans that the prefix has whatever follows; CLOSED, CLOSED_SPAN: if the word ends here.
-# AT, FIRST, OPEN: adaptive boosting: the automaton node that the prefix has reached (0: none), the token with which that
-# match began, and what it was raised on the way; BASE, BASE_SPAN: bonus and spans before the match.
-NODE, LAST, LENGTH, SPAN, CLOSED_SPAN, AT, FIRST, BASE_SPAN = range(8)
-IN_BLANK, IN_TOKEN, KEPT, CLOSED, BASE, OPEN = range(6)
+# OPEN: what the match has been raised by, before it is multiplied by an entity's weight.
+IN_BLANK, IN_TOKEN, OPEN = range(3)
 
 
 class _Memory(NamedTuple):
-    """What outlives a frame, in arrays that are large enough from the start."""
+    """What outlives a frame, in arrays that are large enough from the start. Span 0 stands for no span."""
 
     tree: Any  # [nodes, 2] token, parent: all prefixes that were ever kept
-    spans: Any  # [spans, 4] entity, first token, token after the last, span before
-    span_bonus: Any  # [spans]
-    way: Any  # [arcs on their way, 5]: columns below
-    way_mass: Any  # [arcs on their way, 2] mass, bonus of the prefix with the arc
-    way_hash: Any  # [arcs on their way, 2] hash of that prefix, and of it without its last token
-    used: Any  # [3] how many nodes, spans and arcs on their way there are
+    spans: Any  # [spans, 4] phrase, first token, token after the last, span before
+    bonus: Any  # [spans] what the span adds
+    total: Any  # [spans] what it and all spans before it add
+    used: Any  # [2] how many nodes and spans there are
 
 
-WAY_END, WAY_ARC, WAY_NODE, WAY_LENGTH, WAY_SPAN = range(5)
-NODES, SPANS, WAYS = range(3)
+NODES, SPANS = range(2)
 
 
 class _Candidates(NamedTuple):
     """The best candidates for the next beam, best first."""
 
-    what: Any  # [rows, 3] kind, row of the beam or arc on its way, token
+    what: Any  # [rows, 2] row of the beam, token that extends it or STAY
     rank: Any  # [rows] mass + bonus
     mass: Any  # [rows]
     size: Any  # [1]
 
 
-STAY, EXTEND, ARRIVE = range(3)
+STAY = -1
 
 
 @numba.njit(cache=True, nogil=True)
@@ -121,7 +115,6 @@ def prefix_search(  # type: ignore[no-untyped-def]
     log_probs,
     best,
     near: NearTokens,
-    arcs: EntityArcs,
     settings: SearchSettings,
     automaton: EntityAutomaton,
     weights,
@@ -133,57 +126,57 @@ def prefix_search(  # type: ignore[no-untyped-def]
         log_probs: [T, V] natural logarithms, each frame with at least one finite value.
         best: [T] the highest log-prob of each frame.
         near: the tokens that may extend a prefix in each frame.
-        arcs: entity arcs to take, sorted by start frame.
         settings: see there.
-        automaton: the entities, for adaptive boosting.
-        weights: [entities] weight of each entity, for adaptive boosting.
-        node_weight: [nodes] highest weight of an entity below the node.
+        automaton: the phrases, for adaptive boosting.
+        weights: [phrases] weight of each phrase, for adaptive boosting.
+        node_weight: [nodes] highest weight of a phrase at the node or below it, as `node_weights` finds it.
 
     Returns:
         The final beam.
     """
-    beam, following = _new_beam(settings.beam_size), _new_beam(settings.beam_size)
+    beam, stayed, following = _new_beam(settings.beam_size), _new_beam(settings.beam_size), _new_beam(settings.beam_size)
     beam.size[0] = 1
-    memory = _new_memory(len(log_probs), settings, arcs)
+    memory = _new_memory(len(log_probs), settings)
     candidates = _Candidates(
-        np.empty((settings.beam_size, 3), np.int32),
+        np.empty((settings.beam_size, 2), np.int32),
         np.empty(settings.beam_size),
         np.empty(settings.beam_size),
         np.zeros(1, np.int64),
     )
     stamps = np.zeros(log_probs.shape[1] + 1, np.int64)  # the last one counts
-    stayed = _new_beam(settings.beam_size)
-    next_arc = 0
     for t in range(len(log_probs)):
         row, top = log_probs[t], best[t]
-        while next_arc < len(arcs.start) and arcs.start[next_arc] == t:
-            _send(beam, memory, arcs, next_arc, settings)
-            next_arc += 1
-        _stay(beam, stayed, row, settings)
-        waiting = _meet(t, beam, stayed, memory)
-        candidates.size[0] = 0
-        _offer_stays(beam, stayed, candidates, node_weight, settings)
-        _offer_arrivals(beam, memory, waiting, arcs, candidates, row)
         tokens = near.tokens[t, : near.counts[t]]
+        _stay(beam, stayed, row, settings)
+        candidates.size[0] = 0
+        _offer_stays(beam, stayed, candidates, memory, node_weight, settings)
         for i in range(beam.size[0]):
-            _stamp_taken(i, beam, memory, waiting, arcs, stamps)
-            _offer_extensions(i, beam, candidates, row, top, tokens, stamps, settings, automaton, node_weight)
+            _stamp_taken(i, beam, stamps)
+            _offer_extensions(i, beam, candidates, memory, row, top, tokens, stamps, settings, automaton, node_weight)
         for c in range(candidates.size[0]):
-            kind, i, token = candidates.what[c]
-            if kind == STAY:
+            i, token = candidates.what[c]
+            if token == STAY:
                 _keep(stayed, i, following, c)
-            elif kind == EXTEND:
-                _extend(beam, i, token, following, c, memory, settings)
-                if settings.boost > 0:
-                    _boost(beam, i, token, following, c, memory, settings, automaton, weights, top - row[token])
-            else:
-                _arrive(i, following, c, memory, arcs)
-            if kind != STAY:
-                following.reals[c, IN_BLANK], following.reals[c, IN_TOKEN] = NEVER, candidates.mass[c]
+                continue
+            _extend(beam, i, token, following, c, candidates.mass[c], memory, settings.boundaries)
+            if settings.boost > 0:
+                _boost(beam, i, token, following, c, memory, settings, automaton, weights, top - row[token])
         following.size[0] = candidates.size[0]
         beam, following = following, beam
-        memory.used[WAYS] = waiting
     return _results(beam, memory)  # type: ignore[no-any-return]
+
+
+@numba.njit(cache=True, nogil=True)
+def node_weights(automaton, weights):  # type: ignore[no-untyped-def]
+    """-> [nodes] float32: the highest weight of a phrase at each node of the automaton or below it; weights: [phrases]."""
+    nodes, edges = automaton.nodes, automaton.edges
+    highest = np.zeros(len(nodes) - 1, np.float32)
+    for node in range(len(highest) - 1, -1, -1):  # edges lead to higher nodes
+        if nodes[node, ENTITY] != NO_ENTITY:
+            highest[node] = weights[nodes[node, ENTITY]]
+        for edge in range(nodes[node, FIRST_EDGE], nodes[node + 1, FIRST_EDGE]):
+            highest[node] = max(highest[node], highest[edges[edge, TARGET]])
+    return highest
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -203,30 +196,20 @@ def _hash(prefix, token):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def _new_beam(size):  # type: ignore[no-untyped-def]
     """A beam without prefixes, whose first row is the empty prefix."""
-    ints, reals = np.zeros((size, 8), np.int32), np.zeros((size, 6), np.float64)
-    ints[:, LAST] = ints[:, SPAN] = ints[:, CLOSED_SPAN] = ints[:, BASE_SPAN] = -1
+    ints, reals = np.zeros((size, 8), np.int32), np.zeros((size, 3), np.float64)
+    ints[:, LAST] = -1
     reals[:, IN_TOKEN] = NEVER
     return _Beam(ints, reals, np.full(size, 0x51ED270B, np.uint64), np.zeros(size, np.uint64), np.zeros(1, np.int64))
 
 
 @numba.njit(cache=True, nogil=True)
-def _new_memory(frames, settings, arcs):  # type: ignore[no-untyped-def]
-    """At most beam_size extensions a frame, and beam_size prefixes that take an arc."""
-    extensions, taken = frames * settings.beam_size, len(arcs.entity) * settings.beam_size
-    spans = taken + (extensions if settings.boost > 0 else 0)
-    tree = np.empty((1 + extensions + settings.beam_size * len(arcs.tokens), 2), np.int32)
+def _new_memory(frames, settings):  # type: ignore[no-untyped-def]
+    """Room for beam_size extensions a frame, each of which may end an entity."""
+    extensions = frames * settings.beam_size
+    spans = 1 + (extensions if settings.boost > 0 else 0)
+    tree = np.empty((1 + extensions, 2), np.int32)
     tree[0, 0], tree[0, 1] = -1, -1
-    used = np.zeros(3, np.int64)
-    used[NODES] = 1
-    return _Memory(
-        tree,
-        np.empty((spans, 4), np.int32),
-        np.empty(spans, np.float64),
-        np.empty((taken, 5), np.int32),
-        np.empty((taken, 2), np.float64),
-        np.empty((taken, 2), np.uint64),
-        used,
-    )
+    return _Memory(tree, np.zeros((spans, 4), np.int32), np.zeros(spans), np.zeros(spans), np.ones(2, np.int64))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -238,118 +221,10 @@ def _mass_before(beam, i, token):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _may_start(beam, i, token, settings):  # type: ignore[no-untyped-def]
-    """Whether an entity may start with this token after the prefix: only at a word boundary."""
-    if settings.delimited:
-        return beam.ints[i, LENGTH] == 0 or settings.starts_word[beam.ints[i, LAST]]
-    return settings.starts_word[token]
-
-
-# ---- arcs
-
-
-@numba.njit(cache=True, nogil=True)
-def _send(beam, memory, arcs, arc, settings):  # type: ignore[no-untyped-def]
-    """Sends an arc on its way from every prefix of the beam that it may follow."""
-    begin, end = arcs.first_token[arc], arcs.first_token[arc + 1]
-    for i in range(beam.size[0]):
-        if not _may_start(beam, i, arcs.tokens[begin], settings):
-            continue
-        mass = _mass_before(beam, i, arcs.tokens[begin])
-        if mass <= NEVER:
-            continue
-        w, s, length = memory.used[WAYS], memory.used[SPANS], beam.ints[i, LENGTH]
-        memory.spans[s, 0], memory.spans[s, 1], memory.spans[s, 2] = arcs.entity[arc], length, length + end - begin
-        memory.spans[s, 3], memory.span_bonus[s] = beam.ints[i, CLOSED_SPAN], arcs.bonus[arc]
-        memory.way[w, WAY_END], memory.way[w, WAY_ARC], memory.way[w, WAY_NODE] = arcs.end[arc], arc, beam.ints[i, NODE]
-        memory.way[w, WAY_LENGTH], memory.way[w, WAY_SPAN] = length + end - begin, s
-        memory.way_mass[w, 0] = mass + arcs.log_prob[arc]
-        memory.way_mass[w, 1] = beam.reals[i, CLOSED] + arcs.bonus[arc]
-        before = beam.hashes[i]
-        for k in range(begin, end - 1):
-            before = _hash(before, arcs.tokens[k])
-        memory.way_hash[w, 0], memory.way_hash[w, 1] = _hash(before, arcs.tokens[end - 1]), before
-        memory.used[SPANS] += 1
-        memory.used[WAYS] += 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _meet(t, beam, stayed, memory):  # type: ignore[no-untyped-def]
-    """Merges the arcs that end in this frame into equal prefixes of the beam, and into each other.
-
-    The arc's path is one of the paths that an equal prefix sums over, so the larger mass is taken, not the sum.
-
-    Returns:
-        How many arcs are still on their way; those after them in `memory.way` are new prefixes of this frame.
-    """
-    waiting = memory.used[WAYS]
-    w = 0
-    while w < waiting:
-        if memory.way[w, WAY_END] != t:
-            w += 1
-            continue
-        waiting -= 1
-        _swap_ways(memory, w, waiting)
-        mass, bonus = memory.way_mass[waiting]
-        merged = False
-        for i in range(beam.size[0]):
-            if beam.hashes[i] == memory.way_hash[waiting, 0]:
-                merged = True
-                stayed.reals[i, IN_TOKEN] = max(stayed.reals[i, IN_TOKEN], mass)
-                if bonus > stayed.reals[i, CLOSED]:
-                    stayed.reals[i, CLOSED], stayed.ints[i, CLOSED_SPAN] = bonus, memory.way[waiting, WAY_SPAN]
-        for k in range(waiting + 1, memory.used[WAYS]):
-            if not merged and memory.way_hash[k, 0] == memory.way_hash[waiting, 0]:
-                merged = True
-                mass = max(mass, memory.way_mass[k, 0])
-                if bonus > memory.way_mass[k, 1]:
-                    _swap_ways(memory, k, waiting)
-                memory.way_mass[k, 0] = mass
-        if merged:
-            memory.used[WAYS] -= 1
-            _swap_ways(memory, waiting, memory.used[WAYS])
-    return waiting
-
-
-@numba.njit(cache=True, nogil=True)
-def _swap_ways(memory, a, b):  # type: ignore[no-untyped-def]
-    for column in range(5):
-        memory.way[a, column], memory.way[b, column] = memory.way[b, column], memory.way[a, column]
-    for column in range(2):
-        x, y = memory.way_mass[a, column], memory.way_mass[b, column]
-        memory.way_mass[a, column], memory.way_mass[b, column] = y, x
-        p, q = memory.way_hash[a, column], memory.way_hash[b, column]
-        memory.way_hash[a, column], memory.way_hash[b, column] = q, p
-
-
-@numba.njit(cache=True, nogil=True)
-def _offer_arrivals(beam, memory, waiting, arcs, candidates, row):  # type: ignore[no-untyped-def]
-    for w in range(waiting, memory.used[WAYS]):
-        token = arcs.tokens[arcs.first_token[memory.way[w, WAY_ARC] + 1] - 1]
-        mass = memory.way_mass[w, 0]
-        for i in range(beam.size[0]):
-            if beam.hashes[i] == memory.way_hash[w, 1]:  # the beam reaches the same prefix by its last token
-                mass = max(mass, _mass_before(beam, i, token) + row[token])
-        _offer(candidates, ARRIVE, w, token, mass + memory.way_mass[w, 1], mass)
-
-
-@numba.njit(cache=True, nogil=True)
-def _arrive(w, following, c, memory, arcs):  # type: ignore[no-untyped-def]
-    """Row `c` of the next beam becomes the prefix with the arc."""
-    arc, node, span = memory.way[w, WAY_ARC], memory.way[w, WAY_NODE], memory.way[w, WAY_SPAN]
-    for k in range(arcs.first_token[arc], arcs.first_token[arc + 1]):
-        node = _add_node(memory, arcs.tokens[k], node)
-    following.ints[c] = 0
-    following.ints[c, NODE], following.ints[c, LAST] = node, memory.tree[node, 0]
-    following.ints[c, LENGTH], following.ints[c, BASE_SPAN] = memory.way[w, WAY_LENGTH], -1
-    following.ints[c, CLOSED_SPAN], following.ints[c, SPAN] = span, memory.spans[span, 3]
-    following.reals[c] = 0.0
-    following.reals[c, CLOSED] = memory.way_mass[w, 1]
-    following.reals[c, KEPT] = memory.way_mass[w, 1] - memory.span_bonus[span]
-    following.hashes[c], following.before[c] = memory.way_hash[w]
-
-
-# ---- tokens
+def _word_ends(beam, i, token, boundaries):  # type: ignore[no-untyped-def]
+    """Whether a word boundary lies between a prefix and the token that follows."""
+    last = beam.ints[i, LAST]
+    return boundaries.between[boundaries.last[last] if last >= 0 else EDGE, boundaries.first[token]]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -364,13 +239,8 @@ def _stay(beam, stayed, row, settings):  # type: ignore[no-untyped-def]
             continue
         stayed.reals[i, IN_TOKEN] = beam.reals[i, IN_TOKEN] + row[last]
         for p in range(beam.size[0]):
-            if beam.hashes[p] != beam.before[i]:
-                continue
-            stayed.reals[i, IN_TOKEN] = _log_add(stayed.reals[i, IN_TOKEN], _mass_before(beam, p, last) + row[last])
-            if settings.starts_word[last] and beam.reals[p, CLOSED] > beam.reals[i, KEPT]:  # an arc came in there since
-                stayed.reals[i, KEPT], stayed.ints[i, SPAN] = beam.reals[p, CLOSED], beam.ints[p, CLOSED_SPAN]
-                if stayed.reals[i, KEPT] > stayed.reals[i, CLOSED]:
-                    stayed.reals[i, CLOSED], stayed.ints[i, CLOSED_SPAN] = stayed.reals[i, KEPT], stayed.ints[i, SPAN]
+            if beam.hashes[p] == beam.before[i]:
+                stayed.reals[i, IN_TOKEN] = _log_add(stayed.reals[i, IN_TOKEN], _mass_before(beam, p, last) + row[last])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -380,7 +250,7 @@ def _keep(beam, i, following, c):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _offer_stays(beam, stayed, candidates, node_weight, settings):  # type: ignore[no-untyped-def]
+def _offer_stays(beam, stayed, candidates, memory, node_weight, settings):  # type: ignore[no-untyped-def]
     for i in range(beam.size[0]):
         if settings.beam_size == 1:
             if stayed.reals[i, IN_BLANK] >= stayed.reals[i, IN_TOKEN]:
@@ -388,51 +258,53 @@ def _offer_stays(beam, stayed, candidates, node_weight, settings):  # type: igno
             else:
                 stayed.reals[i, IN_BLANK] = NEVER
         mass = _log_add(stayed.reals[i, IN_BLANK], stayed.reals[i, IN_TOKEN])
-        bonus = stayed.reals[i, CLOSED]
+        bonus = memory.total[stayed.ints[i, CLOSED]]
         if stayed.ints[i, AT] > 0:
-            bonus = max(bonus, stayed.reals[i, BASE] + stayed.reals[i, OPEN] * node_weight[stayed.ints[i, AT]])
-        _offer(candidates, STAY, i, 0, mass + bonus, mass)
+            raised = stayed.reals[i, OPEN] * node_weight[stayed.ints[i, AT]]
+            bonus = max(bonus, memory.total[stayed.ints[i, BASE]] + raised)
+        _offer(candidates, i, STAY, mass + bonus, mass)
 
 
 @numba.njit(cache=True, nogil=True)
-def _stamp_taken(i, beam, memory, waiting, arcs, stamps):  # type: ignore[no-untyped-def]
-    """Marks the tokens that lead from a prefix to another candidate, which has their mass already."""
+def _stamp_taken(i, beam, stamps):  # type: ignore[no-untyped-def]
+    """Marks the tokens that lead from a prefix to another one of the beam, which has their mass already."""
     stamps[-1] += 1
     for q in range(beam.size[0]):
         if beam.ints[q, LAST] >= 0 and beam.before[q] == beam.hashes[i]:
             stamps[beam.ints[q, LAST]] = stamps[-1]
-    for w in range(waiting, memory.used[WAYS]):
-        if memory.way_hash[w, 1] == beam.hashes[i]:
-            stamps[arcs.tokens[arcs.first_token[memory.way[w, WAY_ARC] + 1] - 1]] = stamps[-1]
 
 
 @numba.njit(cache=True, nogil=True)
-def _offer_extensions(i, beam, candidates, row, top, tokens, stamps, settings, automaton, node_weight):  # type: ignore[no-untyped-def]
+def _offer_extensions(  # type: ignore[no-untyped-def]
+    i, beam, candidates, memory, row, top, tokens, stamps, settings, automaton, node_weight
+):
     """Offers a prefix with one more token, for each token near the frame's best (best first)."""
+    bonus = 0.0
     for token in tokens:
         if row[token] < top - settings.margin - settings.boost:
             break
         if stamps[token] == stamps[-1]:
             continue
         mass = _mass_before(beam, i, token) + row[token]
-        bonus = beam.reals[i, CLOSED] if settings.starts_word[token] else beam.reals[i, KEPT]
         if settings.boost > 0:
-            edge, starts = _match(beam, i, token, settings, automaton)
+            ends = _word_ends(beam, i, token, settings.boundaries)
+            bonus = memory.total[beam.ints[i, CLOSED if ends else KEPT]]
+            edge, starts = _match(beam, i, token, ends, automaton)
             if edge >= 0:
                 raised = _raised(beam, i, starts, top - row[token], settings) * node_weight[automaton.edges[edge, TARGET]]
-                bonus = max(bonus, (bonus if starts else beam.reals[i, BASE]) + raised)
+                bonus = max(bonus, memory.total[beam.ints[i, CLOSED if starts else BASE]] + raised)
             elif row[token] < top - settings.margin:
                 continue
-        elif candidates.size[0] == settings.beam_size and mass + beam.reals[i, CLOSED] <= candidates.rank[-1]:
+        elif candidates.size[0] == settings.beam_size and mass <= candidates.rank[-1]:
             if token != beam.ints[i, LAST]:
                 break  # no later token can do better
             continue
         if mass > NEVER:
-            _offer(candidates, EXTEND, i, token, mass + bonus, mass)
+            _offer(candidates, i, token, mass + bonus, mass)
 
 
 @numba.njit(cache=True, nogil=True)
-def _offer(candidates, kind, i, token, rank, mass):  # type: ignore[no-untyped-def]
+def _offer(candidates, i, token, rank, mass):  # type: ignore[no-untyped-def]
     """Puts a candidate in its place if it is among the best."""
     size = candidates.size[0]
     if size == len(candidates.rank):
@@ -445,30 +317,21 @@ def _offer(candidates, kind, i, token, rank, mass):  # type: ignore[no-untyped-d
         candidates.what[k] = candidates.what[k - 1]
         k -= 1
     candidates.rank[k], candidates.mass[k] = rank, mass
-    candidates.what[k, 0], candidates.what[k, 1], candidates.what[k, 2] = kind, i, token
+    candidates.what[k, 0], candidates.what[k, 1] = i, token
     candidates.size[0] = size + 1
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_node(memory, token, parent):  # type: ignore[no-untyped-def]
-    node = memory.used[NODES]
-    memory.tree[node, 0], memory.tree[node, 1] = token, parent
-    memory.used[NODES] += 1
-    return node
-
-
-@numba.njit(cache=True, nogil=True)
-def _extend(beam, i, token, following, c, memory, settings):  # type: ignore[no-untyped-def]
+def _extend(beam, i, token, following, c, mass, memory, boundaries):  # type: ignore[no-untyped-def]
     """Row `c` of the next beam becomes prefix `i` with one more token."""
-    bonus, span = beam.reals[i, KEPT], beam.ints[i, SPAN]
-    if settings.starts_word[token]:
-        bonus, span = beam.reals[i, CLOSED], beam.ints[i, CLOSED_SPAN]
+    node = memory.used[NODES]
+    memory.used[NODES] += 1
+    memory.tree[node, 0], memory.tree[node, 1] = token, beam.ints[i, NODE]
+    span = beam.ints[i, CLOSED if _word_ends(beam, i, token, boundaries) else KEPT]
     following.ints[c] = 0
-    following.ints[c, NODE], following.ints[c, LAST] = _add_node(memory, token, beam.ints[i, NODE]), token
-    following.ints[c, LENGTH], following.ints[c, BASE_SPAN] = beam.ints[i, LENGTH] + 1, -1
-    following.ints[c, SPAN], following.ints[c, CLOSED_SPAN] = span, span
-    following.reals[c] = 0.0
-    following.reals[c, KEPT], following.reals[c, CLOSED] = bonus, bonus
+    following.ints[c, NODE], following.ints[c, LAST], following.ints[c, LENGTH] = node, token, beam.ints[i, LENGTH] + 1
+    following.ints[c, KEPT], following.ints[c, CLOSED] = span, span
+    following.reals[c, IN_BLANK], following.reals[c, IN_TOKEN], following.reals[c, OPEN] = NEVER, mass, 0.0
     following.hashes[c], following.before[c] = _hash(beam.hashes[i], token), beam.hashes[i]
 
 
@@ -476,16 +339,16 @@ def _extend(beam, i, token, following, c, memory, settings):  # type: ignore[no-
 
 
 @numba.njit(cache=True, nogil=True)
-def _match(beam, i, token, settings, automaton):  # type: ignore[no-untyped-def]
+def _match(beam, i, token, word_ends, automaton):  # type: ignore[no-untyped-def]
     """The automaton edge that the token takes after a prefix, or -1, and whether a match starts with it.
 
-    A match that can go on goes on; else one may start.
+    A match that can go on goes on; else one may start where the prefix's last word ends.
     """
     if beam.ints[i, AT] > 0:
         edge = _edge(automaton, beam.ints[i, AT], token)
         if edge >= 0:
             return edge, False
-    if _may_start(beam, i, token, settings):
+    if word_ends:
         return _edge(automaton, 0, token), True
     return -1, False
 
@@ -506,24 +369,28 @@ def _raised(beam, i, starts, gap, settings):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def _boost(beam, i, token, following, c, memory, settings, automaton, weights, gap):  # type: ignore[no-untyped-def]
     """Notes in row `c` of the next beam, which extends prefix `i`, where its match stands."""
-    edge, starts = _match(beam, i, token, settings, automaton)
+    edge, starts = _match(beam, i, token, _word_ends(beam, i, token, settings.boundaries), automaton)
     if edge < 0:
         return
-    at, open_bonus = automaton.edges[edge, TARGET], _raised(beam, i, starts, gap, settings)
-    base, base_span, first = beam.reals[i, BASE], beam.ints[i, BASE_SPAN], beam.ints[i, FIRST]
+    at, raised = automaton.edges[edge, TARGET], _raised(beam, i, starts, gap, settings)
+    base, first = beam.ints[i, BASE], beam.ints[i, FIRST]
     if starts:
-        base, base_span, first = following.reals[c, KEPT], following.ints[c, SPAN], beam.ints[i, LENGTH]
-    following.ints[c, AT], following.ints[c, BASE_SPAN], following.ints[c, FIRST] = at, base_span, first
-    following.reals[c, BASE], following.reals[c, OPEN] = base, open_bonus
-    entity = automaton.nodes[at, ENTITY]
-    if entity < 0 or base + open_bonus * weights[entity] <= following.reals[c, CLOSED]:
+        base, first = beam.ints[i, CLOSED], beam.ints[i, LENGTH]
+    following.ints[c, AT], following.ints[c, BASE], following.ints[c, FIRST] = at, base, first
+    following.reals[c, OPEN] = raised
+    phrase = automaton.nodes[at, ENTITY]
+    if phrase == NO_ENTITY:
+        return
+    bonus = raised * weights[phrase]
+    total = memory.total[base] + bonus
+    if total <= memory.total[following.ints[c, CLOSED]]:
         return
     span = memory.used[SPANS]
-    memory.spans[span, 0], memory.spans[span, 1] = entity, first
-    memory.spans[span, 2], memory.spans[span, 3] = following.ints[c, LENGTH], base_span
-    memory.span_bonus[span] = open_bonus * weights[entity]
     memory.used[SPANS] += 1
-    following.reals[c, CLOSED], following.ints[c, CLOSED_SPAN] = base + memory.span_bonus[span], span
+    memory.spans[span, 0], memory.spans[span, 1] = phrase, first
+    memory.spans[span, 2], memory.spans[span, 3] = following.ints[c, LENGTH], base
+    memory.bonus[span], memory.total[span] = bonus, total
+    following.ints[c, CLOSED] = span
 
 
 # ---- results
@@ -534,25 +401,26 @@ def _results(beam, memory):  # type: ignore[no-untyped-def]
     count = beam.size[0]
     mass, bonus = np.empty(count), np.empty(count)
     for i in range(count):
-        mass[i], bonus[i] = _log_add(beam.reals[i, IN_BLANK], beam.reals[i, IN_TOKEN]), beam.reals[i, CLOSED]
+        mass[i] = _log_add(beam.reals[i, IN_BLANK], beam.reals[i, IN_TOKEN])
+        bonus[i] = memory.total[beam.ints[i, CLOSED]]
     order = np.argsort(-(mass + bonus), kind="mergesort")
     first_token, first_span = np.zeros(count + 1, np.int32), np.zeros(count + 1, np.int32)
     for k in range(count):
         first_token[k + 1] = first_token[k] + beam.ints[order[k], LENGTH]
         first_span[k + 1] = first_span[k]
-        span = beam.ints[order[k], CLOSED_SPAN]
-        while span >= 0:
+        span = beam.ints[order[k], CLOSED]
+        while span > 0:
             first_span[k + 1] += 1
             span = memory.spans[span, 3]
     tokens = np.empty(first_token[count], np.int32)
     spans, span_bonus = np.empty((first_span[count], 3), np.int32), np.empty(first_span[count])
     for k in range(count):
-        node, span = beam.ints[order[k], NODE], beam.ints[order[k], CLOSED_SPAN]
+        node, span = beam.ints[order[k], NODE], beam.ints[order[k], CLOSED]
         for position in range(first_token[k + 1] - 1, first_token[k] - 1, -1):
             tokens[position] = memory.tree[node, 0]
             node = memory.tree[node, 1]
         for position in range(first_span[k + 1] - 1, first_span[k] - 1, -1):
             spans[position] = memory.spans[span, :3]
-            span_bonus[position] = memory.span_bonus[span]
+            span_bonus[position] = memory.bonus[span]
             span = memory.spans[span, 3]
     return Found(mass[order], bonus[order], first_token, tokens, first_span, spans, span_bonus)

@@ -1,99 +1,41 @@
-"""Biased decoding of a batch of log-probs: the decoder's public face."""
+"""Biased decoding of a batch of log-probs: the decoder's public face.
+
+By default (method ``arcs``) the text is what greedy decoding writes, but for the entities: arcs are spotted over the whole
+utterance (`spotter`), compared with what greedy decoding writes there (`evidence`), given a probability (`probability`), and
+those that are likely enough are written in its place (`selection`, `rewriting`). CTC's frames are independent of each other, so
+everything else stays, to the label.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from nemo_bias.decoder.alignment import align, token_frames
-from nemo_bias.decoder.automaton import (
-    ENTITY,
-    FIRST_EDGE,
-    NO_ENTITY,
-    TARGET,
-    EntityAutomaton,
-    compile_automaton,
-    join_automata,
-)
-from nemo_bias.decoder.config import BeamOptions
+from nemo_bias.decoder.config import DecodingOptions
+from nemo_bias.decoder.entity_list import CompiledList, compile_list
+from nemo_bias.decoder.evidence import Pieces, Places, facts_of, pieces_of, places_of, token_path
 from nemo_bias.decoder.frames import near_tokens
-from nemo_bias.decoder.prefix_search import Found, SearchSettings, prefix_search
-from nemo_bias.decoder.spotter import ArcScoring, EntityArcs, find_arcs
-from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.decoder.frequencies import commonness, word_frequencies
+from nemo_bias.decoder.prefix_search import Found, SearchSettings, node_weights, prefix_search
+from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights, terms_of
+from nemo_bias.decoder.rewriting import rewrite
+from nemo_bias.decoder.selection import candidates_of, choose
+from nemo_bias.decoder.spotter import EntityArcs, find_arcs
+from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary
+from nemo_bias.decoder.words import GreedyWords, greedy_words
 
-METHODS = ("arcs", "adaptive")
-
-
-@dataclass
-class BeamSearchConfig(BeamOptions):
-    """How to search.
-
-    Attributes:
-        method: ``arcs`` finds entities over the whole utterance and lets the beam choose among them; ``adaptive`` boosts
-            the tokens of entities inside the beam (adaptive subword boosting).
-        arcs: what an entity arc is worth.
-        boost_floor: adaptive boosting: the part of `boost` that a token gets even if it is the frame's best; one that
-            lies ``gap`` nats below it gets ``min(boost, boost_floor * boost + gap)``. The formula is ours.
-    """
-
-    method: str = "arcs"
-    arcs: ArcScoring = field(default_factory=ArcScoring)
-    boost_floor: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
-        for name in ("beam_size", "most_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("token_margin", "boost", "boost_floor"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        if not self.arcs.weight >= 0:
-            raise ValueError(f"weight is {self.arcs.weight}; it must not be negative")
-
-
-@dataclass(frozen=True)
-class CompiledList:
-    """Phrases that the decoder can look for.
-
-    Attributes:
-        phrases: what is written if an entity is recognised.
-        names: the entities as the list's author wrote them.
-        weights: [phrases] each multiplies what a match of the phrase is worth.
-        automaton: the phrases in a model's tokens.
-    """
-
-    phrases: tuple[str, ...]
-    names: tuple[str, ...]
-    weights: NDArray[np.float32]
-    automaton: EntityAutomaton
-
-    def __len__(self) -> int:
-        return len(self.phrases)
-
-    def joined(self, other: CompiledList) -> CompiledList:
-        """Both lists as one. Where a phrase is in both, its better weight counts."""
-        if not len(self) or not len(other):
-            return self if len(self) else other
-        return CompiledList(
-            self.phrases + other.phrases,
-            self.names + other.names,
-            np.concatenate([self.weights, other.weights]),
-            join_automata(self.automaton, other.automaton),
-        )
-
-    @cached_property
-    def node_weights(self) -> NDArray[np.float32]:
-        """[nodes] the highest weight of an entity at the node or below it."""
-        return _node_weights(self.automaton, self.weights)  # type: ignore[no-any-return]
+BOOST_FLOOR = 0.5  # of `boost`: what a token of an entity gets even if it is its frame's best (method adaptive)
+LEAST_ALTERNATIVE = 0.02  # probability of an entity that the n-best list still tries
+SENTENCE_ENDS = ".?!"
 
 
 @dataclass(frozen=True)
@@ -105,14 +47,14 @@ class EntitySpan:
         phrase: what stands in the transcript.
         start: first frame of its first token.
         end: last frame of its last token.
-        bonus: what it added to the transcript's score, in nats.
+        probability: that it is spoken there; None with method ``adaptive``, which does not ask.
     """
 
     entity: str
     phrase: str
     start: int
     end: int
-    bonus: float
+    probability: float | None
 
 
 @dataclass(frozen=True)
@@ -122,21 +64,32 @@ class Transcript:
     Attributes:
         text: what it says.
         tokens: its token ids.
-        log_prob: log-probability of the tokens given the audio, without bonuses, in nats.
+        score: in nats, for the order of an n-best list: the log-odds of its entities against those of the best choice
+            (method ``arcs``), or its log-probability and bonuses (``adaptive``).
         spans: its entities, in order.
-        path: [T] the label of each frame, blanks included; the most probable path that writes the tokens.
+        path: [T] the label of each frame, blanks included.
     """
 
     text: str
     tokens: tuple[int, ...]
-    log_prob: float
+    score: float
     spans: tuple[EntitySpan, ...]
     path: NDArray[np.int32]
 
-    @property
-    def score(self) -> float:
-        """Log-probability plus the bonuses of the entities."""
-        return self.log_prob + sum(s.bonus for s in self.spans)
+
+class _Candidates(NamedTuple):
+    """The arcs of an utterance that may be taken, and what is needed to write them."""
+
+    log_probs: NDArray[np.float32]  # [T, V] in which they were found
+    plain: NDArray[np.float32]  # [T, V] without an adapter's bias
+    best: NDArray[np.float32]  # [T] of `plain`
+    labels: NDArray[np.int32]  # [T] greedy path
+    words: GreedyWords
+    arcs: EntityArcs
+    places: Places
+    number: NDArray[np.int64]  # [n] which arcs
+    log_odds: NDArray[np.float32]  # [n]
+    gain: NDArray[np.float32]  # [n] log-odds above those that are asked for
 
 
 class BiasedBeamSearch:
@@ -144,48 +97,27 @@ class BiasedBeamSearch:
 
     Args:
         vocabulary: the model's tokens.
-        config: how to search.
+        options: how to decode.
         threads: utterances decoded at a time; by default one a core.
+
+    Raises:
+        ValueError: an option has a wrong value.
     """
 
-    def __init__(self, vocabulary: Vocabulary, config: BeamSearchConfig | None = None, threads: int | None = None) -> None:
+    def __init__(self, vocabulary: Vocabulary, options: DecodingOptions | None = None, threads: int | None = None) -> None:
         self.vocabulary = vocabulary
-        self.config = config or BeamSearchConfig()
+        self.options = options or DecodingOptions()
+        self.options.check()
+        source = self.options.word_frequencies
+        self._frequencies = word_frequencies(source) if source else None
+        self._weights = read_weights(self.options.evidence_file or DEFAULT_FILE, with_frequencies=source is not None)
         self.threads = threads or len(os.sched_getaffinity(0))
-        boost = self.config.boost if self.config.method == "adaptive" else 0.0
-        self._settings = SearchSettings(
-            vocabulary.blank,
-            vocabulary.starts_word,
-            vocabulary.delimited,
-            self.config.beam_size,
-            self.config.token_margin,
-            boost,
-            self.config.boost_floor,
-        )
 
     def compile(
         self, phrases: Sequence[str], weights: Sequence[float] | None = None, names: Sequence[str] | None = None
     ) -> CompiledList:
-        """Compiles distinct phrases, written in the model's characters.
-
-        Args:
-            phrases: what the decoder shall recognise.
-            weights: [phrases] each multiplies what a match of the phrase is worth; 1 by default.
-            names: [phrases] the entities as their author wrote them; by default the phrases.
-
-        Raises:
-            ValueError: a phrase is empty or occurs twice, or the numbers differ.
-        """
-        automaton = compile_automaton(phrases, self.vocabulary)
-        array = np.ones(len(phrases), np.float32) if weights is None else np.asarray(weights, np.float32)
-        shown = tuple(phrases if names is None else names)
-        if array.shape != (len(phrases),) or len(shown) != len(phrases):
-            raise ValueError(f"{len(phrases)} phrases, but {array.size} weights and {len(shown)} names")
-        return CompiledList(tuple(phrases), shown, array, automaton)
-
-    @cached_property
-    def _nothing(self) -> CompiledList:
-        return self.compile([])
+        """Compiles distinct phrases, written in the model's characters; see `compile_list`."""
+        return compile_list(phrases, self.vocabulary, weights, names)
 
     def decode(
         self,
@@ -193,14 +125,19 @@ class BiasedBeamSearch:
         lengths: Sequence[int] | NDArray[np.integer] | None = None,
         lists: CompiledList | Sequence[CompiledList | None] | None = None,
         nbest: int = 1,
+        plain: NDArray[np.float32] | None = None,
+        labels: Sequence[NDArray[np.integer]] | None = None,
     ) -> list[list[Transcript]]:
         """Decodes a batch.
 
         Args:
             log_probs: [B, T, V] natural logarithms.
             lengths: [B] frames of each utterance; all T by default.
-            lists: entities, for all utterances or one entry an utterance; None for plain beam search.
-            nbest: hypotheses wanted for each utterance.
+            lists: entities, for all utterances or one entry an utterance; None for none.
+            nbest: hypotheses wanted for each utterance, distinct texts.
+            plain: [B, T, V] without the bias that an adapter gave `log_probs`; None if there is none. Entities are looked
+                for in `log_probs`; everything else is written as greedy decoding of `plain` writes it.
+            labels: [B] greedy paths of `plain`, [T] each, where they are known: frames may have several best labels.
 
         Returns:
             For each utterance, at most `nbest` transcripts, best first.
@@ -208,11 +145,10 @@ class BiasedBeamSearch:
         Raises:
             ValueError: a shape does not fit, or a frame has NaN, +inf or no finite log-prob.
         """
-        log_probs = np.asarray(log_probs)
-        if log_probs.ndim != 3 or log_probs.shape[2] != self.vocabulary.size:
-            raise ValueError(f"log_probs has shape {log_probs.shape}; expected [B, T, {self.vocabulary.size}]")
-        if log_probs.dtype != np.float32:
-            log_probs = log_probs.astype(np.float32)
+        log_probs = self._checked(log_probs, "log_probs")
+        plain = log_probs if plain is None else self._checked(plain, "plain")
+        if plain.shape != log_probs.shape:
+            raise ValueError(f"plain has shape {plain.shape}, but log_probs {log_probs.shape}")
         batch, frames = log_probs.shape[:2]
         sizes = np.full(batch, frames) if lengths is None else np.asarray(lengths).reshape(-1).astype(np.int64)
         if len(sizes) != batch or (batch and (sizes.min() < 0 or sizes.max() > frames)):
@@ -220,74 +156,238 @@ class BiasedBeamSearch:
         each = list(lists) if isinstance(lists, Sequence) else [lists] * batch
         if len(each) != batch:
             raise ValueError(f"{len(each)} entity lists for {batch} utterances")
-        best = log_probs.max(axis=2) if frames else np.zeros((batch, 0), np.float32)
-        for b, size in enumerate(sizes):
-            wrong = np.flatnonzero(~np.isfinite(best[b, :size]))
-            if len(wrong):
-                value = best[b, wrong[0]]
-                what = "no finite log-prob" if value == -np.inf else f"a log-prob of {value}"
-                raise ValueError(f"log_probs: utterance {b}, frame {wrong[0]} has {what}")
 
         def one(b: int) -> list[Transcript]:
-            return self._decode_one(log_probs[b, : sizes[b]], best[b, : sizes[b]], each[b] or self._nothing, nbest)
+            own = log_probs[b, : sizes[b]]
+            own_plain = own if plain is log_probs else plain[b, : sizes[b]]
+            best = _best_of(own, b)
+            entities = each[b] if self.options.method != "greedy" else None
+            if self.options.method == "adaptive" and entities:
+                return self._beam(own, best, entities, nbest)
+            plain_best = best if own_plain is own else _best_of(own_plain, b)
+            greedy = own_plain.argmax(axis=1) if labels is None else np.asarray(labels[b])[: sizes[b]]
+            return self._rewritten(own, best, own_plain, plain_best, greedy.astype(np.int32), entities, nbest)
 
         if self.threads == 1 or batch == 1:
             return [one(b) for b in range(batch)]
         with ThreadPoolExecutor(min(self.threads, batch)) as pool:
             return list(pool.map(one, range(batch)))
 
-    def _decode_one(
+    def _checked(self, log_probs: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+        log_probs = np.asarray(log_probs)
+        if log_probs.ndim != 3 or log_probs.shape[2] != self.vocabulary.size:
+            raise ValueError(f"{name} has shape {log_probs.shape}; expected [B, T, {self.vocabulary.size}]")
+        return log_probs.astype(np.float32, copy=False)
+
+    @cached_property
+    def _pieces(self) -> Pieces:
+        return pieces_of(self.vocabulary)
+
+    # Method arcs
+
+    def _rewritten(
         self,
         log_probs: NDArray[np.float32],
         best: NDArray[np.float32],
-        entities: CompiledList,
+        plain: NDArray[np.float32],
+        plain_best: NDArray[np.float32],
+        labels: NDArray[np.int32],
+        entities: CompiledList | None,
         nbest: int,
     ) -> list[Transcript]:
-        spots = self.config.method == "arcs" and len(entities) > 0
-        blank, automaton = self.vocabulary.blank, entities.automaton
-        margin = self.config.token_margin + self._settings.boost
-        near = near_tokens(log_probs, best, blank, margin, self.config.most_tokens)
-        arcs = _NO_ARCS
-        if spots:
-            arcs = find_arcs(log_probs, best, near, blank, automaton, entities.weights, self.config.arcs)
-        found = prefix_search(
-            log_probs, best, near, arcs, self._settings, automaton, entities.weights, entities.node_weights
-        )
-        return [self._transcript(log_probs, found, k, entities) for k in range(min(nbest, len(found.mass)))]
+        """The greedy text with the entities in it."""
+        if entities is None or not len(entities) or not len(labels):
+            return [self._greedy(labels)]
+        found = self._candidates(log_probs, best, plain, plain_best, labels, entities)
+        if not len(found.number):
+            return [self._greedy(labels)]
+        start, end = found.arcs.start[found.number], found.places.end[found.number]
+        chosen = choose(start, end, found.gain)
+        transcripts = [self._transcript(found, chosen, entities, 0.0)]
+        if nbest > 1:
+            for loss, other in _alternatives(start, end, found, chosen):
+                transcript = self._transcript(found, other, entities, -loss)
+                if transcript.text not in {t.text for t in transcripts}:
+                    transcripts.append(transcript)
+                if len(transcripts) == nbest:
+                    break
+        return transcripts
 
-    def _transcript(self, log_probs: NDArray[np.float32], found: Found, k: int, entities: CompiledList) -> Transcript:
+    def _candidates(
+        self,
+        log_probs: NDArray[np.float32],
+        best: NDArray[np.float32],
+        plain: NDArray[np.float32],
+        plain_best: NDArray[np.float32],
+        labels: NDArray[np.int32],
+        entities: CompiledList,
+    ) -> _Candidates:
+        blank, boundaries, pieces = self.vocabulary.blank, self.vocabulary.boundaries, self._pieces
+        near = near_tokens(log_probs, best, blank, self.options.token_margin, self.options.most_tokens)
+        arcs = find_arcs(log_probs, best, near, blank, entities.automaton)
+        words = greedy_words(labels, blank, boundaries)
+        places = places_of(plain, plain_best, labels, words, arcs, blank, boundaries, pieces)
+        biased_words, biased_places = words, places
+        if plain is not log_probs and len(arcs.phrase):
+            biased_labels = log_probs.argmax(axis=1).astype(np.int32)
+            biased_words = greedy_words(biased_labels, blank, boundaries)
+            biased_places = places_of(log_probs, best, biased_labels, biased_words, arcs, blank, boundaries, pieces)
+            places.allowed[:] &= biased_places.allowed
+        facts = facts_of(log_probs, best, plain, plain_best, biased_words, arcs, biased_places, blank, boundaries, pieces)
+        number, rivals = candidates_of(arcs, places, facts, entities.phrase_of[arcs.phrase])
+        spoken = labels != blank
+        certainty = math.exp(plain_best[spoken].mean()) if spoken.any() else 1.0
+        weights = self._weights.at(certainty, adapter=plain is not log_probs)
+        common = self._commonness(arcs, places, words, number, entities)
+        log_odds = terms_of(facts[number], rivals, common, len(entities)) @ weights
+        least = math.log(self.options.min_probability / (1 - self.options.min_probability))
+        trust = math.log(self.options.weight) if self.options.weight else -np.inf
+        log_odds += trust + entities.log_weights[arcs.phrase[number]]
+        return _Candidates(
+            log_probs, plain, plain_best, labels, words, arcs, places, number, log_odds, log_odds - np.float32(least)
+        )
+
+    def _commonness(
+        self, arcs: EntityArcs, places: Places, words: GreedyWords, number: NDArray[np.int64], entities: CompiledList
+    ) -> NDArray[np.float32]:
+        """[n] how common the words are that some arcs replace."""
+        common = np.zeros(len(number), np.float32)
+        if self._frequencies is not None:
+            for k, arc in enumerate(number):
+                tokens = words.token[places.whole_low[arc] : places.whole_high[arc]]
+                phrase = entities.phrases[entities.phrase_of[arcs.phrase[arc]]]
+                common[k] = commonness(self.vocabulary.text(tokens.tolist()), phrase, self._frequencies)
+        return common
+
+    def _greedy(self, labels: NDArray[np.int32]) -> Transcript:
+        tokens = _collapsed(labels, self.vocabulary.blank)
+        return Transcript(self.vocabulary.text(tokens), tokens, 0.0, (), labels)
+
+    def _transcript(self, found: _Candidates, chosen: NDArray[np.int64], entities: CompiledList, score: float) -> Transcript:
+        """The transcript in which some candidates, given by their positions, are written."""
+        arcs, places, words = found.arcs, found.places, found.words
+        numbers = found.number[chosen]
+        changes = [n for n in numbers if entities.phrases[entities.phrase_of[arcs.phrase[n]]] != self._replaced(found, n)]
+        path = found.labels
+        if changes:
+            path = rewrite(
+                *(found.labels, found.log_probs, found.plain, found.best, words, arcs, places),
+                *(np.array(changes), self.vocabulary.blank, self.vocabulary.boundaries),
+            )
+        spans = []
+        for n, log_odds in zip(numbers, found.log_odds[chosen], strict=True):
+            phrase = entities.phrase_of[arcs.phrase[n]]
+            start, end, shown = int(arcs.start[n]), int(places.end[n]), entities.forms[arcs.phrase[n]]
+            if n in changes and shown != entities.phrases[phrase] and not self._starts_sentence(found, n, entities):
+                end, shown = self._write_as_listed(path, found, n, entities)
+            spans.append(EntitySpan(entities.names[phrase], shown, start, end, _probability(float(log_odds))))
+        tokens = _collapsed(path, self.vocabulary.blank)
+        return Transcript(self.vocabulary.text(tokens), tokens, score, tuple(spans), path)
+
+    def _replaced(self, found: _Candidates, arc: int) -> str:
+        """The text of the words that an arc replaces."""
+        tokens = found.words.token[found.places.whole_low[arc] : found.places.whole_high[arc]]
+        return self.vocabulary.text(tokens.tolist())
+
+    def _starts_sentence(self, found: _Candidates, arc: int, entities: CompiledList) -> bool:
+        """Whether an arc is the listed phrase with a capital letter, at the start of a sentence."""
+        form = entities.forms[found.arcs.phrase[arc]]
+        phrase = entities.phrases[entities.phrase_of[found.arcs.phrase[arc]]]
+        before = self.vocabulary.text(found.words.token[: found.places.whole_low[arc]].tolist()[-1:])
+        return form == phrase[:1].upper() + phrase[1:] and (not before or before[-1] in SENTENCE_ENDS)
+
+    def _write_as_listed(
+        self, path: NDArray[np.int32], found: _Candidates, arc: int, entities: CompiledList
+    ) -> tuple[int, str]:
+        """Writes the listed phrase over a form of it, if it fits between its neighbours; returns its last frame and text."""
+        arcs, blank = found.arcs, self.vocabulary.blank
+        form = entities.forms[arcs.phrase[arc]]
+        phrase = entities.phrases[entities.phrase_of[arcs.phrase[arc]]]
+        first = arcs.tokens[arcs.first_token[arc]]
+        marked = phrase.replace(" ", WORD_START)
+        if self.vocabulary.pieces[first].startswith(WORD_START):
+            marked = WORD_START + marked
+        tokens = self.vocabulary.shortest(marked)
+        start, end = int(arcs.start[arc]), int(found.places.end[arc])
+        if tokens is None:
+            return end, form
+        needed = len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+        last = end
+        while last - start + 1 < needed and last + 1 < len(path) and path[last + 1] == blank:
+            last += 1
+        if last - start + 1 < needed or (last + 1 < len(path) and path[last + 1] == tokens[-1]):
+            return end, form
+        path[start : last + 1] = token_path(found.log_probs, np.array(tokens, np.int32), start, last, blank)
+        return last, phrase
+
+    # Method adaptive
+
+    def _beam(
+        self, log_probs: NDArray[np.float32], best: NDArray[np.float32], entities: CompiledList, nbest: int
+    ) -> list[Transcript]:
+        """Prefix beam search with adaptive boosting."""
+        boost = self.options.boost * self.options.weight
+        margin = self.options.token_margin
+        settings = SearchSettings(
+            self.vocabulary.blank, self.vocabulary.boundaries, self.options.beam_size, margin, boost, BOOST_FLOOR
+        )
+        weights = entities.weights[entities.phrase_of]
+        near = near_tokens(log_probs, best, self.vocabulary.blank, margin + boost, self.options.most_tokens)
+        found = prefix_search(
+            log_probs, best, near, settings, entities.automaton, weights, node_weights(entities.automaton, weights)
+        )
+        return [self._beam_transcript(log_probs, found, k, entities) for k in range(min(nbest, len(found.mass)))]
+
+    def _beam_transcript(self, log_probs: NDArray[np.float32], found: Found, k: int, entities: CompiledList) -> Transcript:
         tokens = found.tokens[found.first_token[k] : found.first_token[k + 1]]
         path = align(log_probs, tokens, self.vocabulary.blank)
         starts, ends = token_frames(path, len(tokens), self.vocabulary.blank)
         spans = tuple(
             EntitySpan(
-                entities.names[name],
-                entities.phrases[name],
+                entities.names[entities.phrase_of[form]],
+                entities.forms[form],
                 int(starts[first]),
                 int(ends[last - 1]),
-                float(found.span_bonus[s]),
+                None,
             )
-            for s, (name, first, last) in enumerate(
-                found.spans[found.first_span[k] : found.first_span[k + 1]].tolist(), start=int(found.first_span[k])
-            )
+            for form, first, last in found.spans[found.first_span[k] : found.first_span[k + 1]].tolist()
         )
         ids = tuple(tokens.tolist())
-        return Transcript(self.vocabulary.text(ids), ids, float(found.mass[k]), spans, path)
+        return Transcript(self.vocabulary.text(ids), ids, float(found.mass[k] + found.bonus[k]), spans, path)
 
 
-_EMPTY = np.zeros(0, np.int32)
-_NO_ARCS = EntityArcs(
-    _EMPTY, _EMPTY, _EMPTY, np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(1, np.int32), _EMPTY
-)
+def _best_of(log_probs: NDArray[np.float32], utterance: int) -> NDArray[np.float32]:
+    """[T] the highest log-prob of each frame [T, V]."""
+    if not len(log_probs):
+        return np.zeros(0, np.float32)
+    best: NDArray[np.float32] = log_probs.max(axis=1)
+    wrong = np.flatnonzero(~np.isfinite(best))
+    if len(wrong):
+        value = best[wrong[0]]
+        what = "no finite log-prob" if value == -np.inf else f"a log-prob of {value}"
+        raise ValueError(f"log_probs: utterance {utterance}, frame {wrong[0]} has {what}")
+    return best
 
 
-@numba.njit(cache=True, nogil=True)
-def _node_weights(automaton, weights):  # type: ignore[no-untyped-def]
-    nodes, edges = automaton.nodes, automaton.edges
-    highest = np.zeros(len(nodes) - 1, np.float32)
-    for node in range(len(highest) - 1, -1, -1):  # edges lead to higher nodes
-        if nodes[node, ENTITY] != NO_ENTITY:
-            highest[node] = weights[nodes[node, ENTITY]]
-        for edge in range(nodes[node, FIRST_EDGE], nodes[node + 1, FIRST_EDGE]):
-            highest[node] = max(highest[node], highest[edges[edge, TARGET]])
-    return highest
+def _collapsed(labels: NDArray[np.int32], blank: int) -> tuple[int, ...]:
+    """The tokens that a label path writes."""
+    changed = np.ones(len(labels), np.bool_)
+    changed[1:] = labels[1:] != labels[:-1]
+    return tuple(labels[changed & (labels != blank)].tolist())
+
+
+def _probability(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-max(-700.0, log_odds)))
+
+
+def _alternatives(
+    start: NDArray[np.int32], end: NDArray[np.int32], found: _Candidates, chosen: NDArray[np.int64]
+) -> list[tuple[float, NDArray[np.int64]]]:
+    """Choices that differ from the best in one candidate, taken in or left out, with what they lose in gain, least first."""
+    taken = set(chosen.tolist())
+    ways = []
+    for k in np.flatnonzero(found.log_odds > math.log(LEAST_ALTERNATIVE)).tolist():
+        rest = taken - {k} if k in taken else {j for j in taken if end[j] < start[k] or start[j] > end[k]} | {k}
+        loss = float(found.gain[list(taken)].sum() - found.gain[list(rest)].sum())
+        ways.append((loss, np.array(sorted(rest, key=lambda j: start[j]), np.int64)))
+    return sorted(ways, key=lambda way: way[0])

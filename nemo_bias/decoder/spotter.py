@@ -2,128 +2,50 @@
 
 A path starts at any frame in the automaton's root, reads one token or blank a frame, and is kept while it is not too much
 worse than the best token of each frame. Where it ends an entity it makes an *entity arc*: these frames may be this
-entity. Paths compete with each other only, never with the rest of the sentence: that is decided later, by the beam
-search, which takes arcs beside tokens.
-
-An arc is weighed by its likelihood ratio. CTC gives the posterior P(tokens | frames); dividing it by the probability of
-the same tokens in any speech, P(tokens), leaves the evidence of the frames alone. The prior is a constant for each
-character and each token, and one more constant and the logarithm of the list's size stand for choosing one entity among
-all. The constants are ours, fitted by logistic regression on development data; `ArcScoring` holds them.
+entity. Paths compete with each other only. Whether an arc is the entity is asked afterwards (`nemo_bias.decoder.evidence`);
+here nothing is lost that may be.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_bias.decoder.automaton import DEPTH, ENTITY, FIRST_EDGE, TARGET, TOKEN, EntityAutomaton, first_edge_of
-from nemo_bias.decoder.frames import NEVER, NearTokens
-
-
-@dataclass(frozen=True)
-class ArcScoring:
-    """What the match of an entity is worth, in nats.
-
-    ``evidence = weight * (per_character * characters + per_token * tokens) + certainty * best - choice * ln(entities)
-    - threshold``, where ``best`` is the log-probability of the best token of each frame, summed over the arc's frames
-    (so an arc in frames that could be anything counts less). An arc is accepted if evidence plus its log-probability
-    exceeds ``best``.
-
-    Attributes:
-        weight: multiplies what characters and tokens are worth; the one figure to tune. Entities have weights of their
-            own, which multiply it.
-        per_character: nats a character.
-        per_token: nats a token.
-        certainty: 0: judge an arc against the frames' best tokens; 1: judge it by its posterior probability alone.
-        choice: nats per unit of the natural logarithm of the list's size (at least ``SHORT_LIST``).
-        threshold: nats that any arc must earn.
-    """
-
-    weight: float = 1.0
-    per_character: float = 1.2
-    per_token: float = 2.4
-    certainty: float = 0.9
-    choice: float = 1.6
-    threshold: float = -2.5
+from nemo_bias.decoder.automaton import DEPTH, ENTITY, FIRST_EDGE, TARGET, TOKEN, first_edge_of
+from nemo_bias.decoder.frames import NEVER
 
 
 class EntityArcs(NamedTuple):
-    """The accepted arcs of an utterance, sorted by start frame; all arrays are [arcs] unless they say otherwise.
+    """The arcs of an utterance, sorted by phrase and start frame; all arrays are [arcs] unless they say otherwise.
 
     Attributes:
-        entity: index of the entity in the automaton.
+        phrase: index of the phrase in the automaton.
         start: frame of the first token.
         end: frame in which the last token starts.
-        log_prob: log-probability of the best path through the arc's frames.
-        bonus: what the arc adds to the score of a hypothesis that takes it, in nats, never negative.
+        gap: log-probability of the best path through the arc's frames, less that of each frame's best label; never positive.
         first_token: [arcs + 1]; the tokens of arc ``a`` are ``tokens[first_token[a]:first_token[a + 1]]``.
         tokens: [tokens of all arcs].
     """
 
-    entity: NDArray[np.int32]
+    phrase: NDArray[np.int32]
     start: NDArray[np.int32]
     end: NDArray[np.int32]
-    log_prob: NDArray[np.float32]
-    bonus: NDArray[np.float32]
+    gap: NDArray[np.float32]
     first_token: NDArray[np.int32]
     tokens: NDArray[np.int32]
 
 
-# A path is dropped when it lies more than SLACK + SLACK_PER_CHARACTER * characters below the best tokens of its frames, or
-# is not among the MAX_ACTIVE best of a frame. Wider limits did not raise F1 on the development data.
+# A path is dropped when it lies more than SLACK + SLACK_PER_CHARACTER * characters below the best labels of its frames, or
+# is not among the MAX_ACTIVE best of a frame.
 SLACK = np.float32(1.0)
-SLACK_PER_CHARACTER = np.float32(1.3)
+SLACK_PER_CHARACTER = np.float32(2.0)
 RANK_PER_CHARACTER = np.float32(1.5)
-MAX_ACTIVE = 60
+MAX_ACTIVE = 100
 CAPACITY = 1024  # paths that may be open before the best are chosen
-# Shorter lists are weighed as if they had this many entities; none was measured.
-SHORT_LIST = 100
-# Alternative times kept for one entity at one place.
-MAX_SAME = 2
-
-
-def find_arcs(
-    log_probs: NDArray[np.float32],
-    best: NDArray[np.float32],
-    near: NearTokens,
-    blank: int,
-    automaton: EntityAutomaton,
-    entity_weight: NDArray[np.float32],
-    scoring: ArcScoring,
-) -> EntityArcs:
-    """Finds the entities that may be spoken in an utterance.
-
-    Args:
-        log_probs: [T, V] natural logarithms.
-        best: [T] the highest log-prob of each frame.
-        near: the tokens that a path may read in each frame.
-        blank: id of the blank.
-        automaton: the entities.
-        entity_weight: [entities] weight of each entity.
-        scoring: what a match is worth.
-
-    Returns:
-        The accepted arcs. Their number, and the time it takes, depend on the speech, not on the length of the list.
-    """
-    entities = len(entity_weight)
-    need = scoring.choice * np.log(max(SHORT_LIST, entities)) + scoring.threshold
-    arrays = _find_arcs(
-        log_probs,
-        best,
-        near,
-        blank,
-        automaton,
-        entity_weight,
-        np.float32(scoring.weight * scoring.per_character),
-        np.float32(scoring.weight * scoring.per_token),
-        np.float32(scoring.certainty),
-        np.float32(need),
-    )
-    return EntityArcs(*arrays)
+MAX_SAME = 2  # alternative times kept for one phrase at one place
 
 
 @numba.njit(cache=True, nogil=True)
@@ -135,7 +57,7 @@ class _Paths(NamedTuple):
     """The paths of a frame, a record for each edge of the automaton that a path has just read.
 
     A record holds the best path that ends in the edge's token and the best that ends in a blank after it. Scores are
-    relative to the best token of each frame, so they are never positive.
+    relative to the best label of each frame, so they are never positive.
     """
 
     edge: Any  # [records] int32
@@ -173,39 +95,38 @@ def _record(paths, count, edge):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _find_arcs(  # type: ignore[no-untyped-def]
-    log_probs,
-    best,
-    near,
-    blank,
-    automaton,
-    entity_weight,
-    per_char,
-    per_token,
-    certainty,
-    need,
-):
+def find_arcs(log_probs, best, near, blank, automaton):  # type: ignore[no-untyped-def]
+    """Finds the entities that may be spoken in an utterance.
+
+    Args:
+        log_probs: [T, V] natural logarithms.
+        best: [T] the highest log-prob of each frame.
+        near: the tokens that a path may read in each frame.
+        blank: id of the blank.
+        automaton: the phrases.
+
+    Returns:
+        `EntityArcs`. Their number, and the time it takes, depend on the speech, not on the length of the list.
+    """
     frames, width = log_probs.shape
     now, following = _new_paths(CAPACITY), _new_paths(CAPACITY)
     history = np.empty((1024, 4), np.int32)  # token, entry before, start frame, number of tokens
     written = 0
-    found_arc = np.empty((64, 4), np.int32)  # entity, start, end, history entry
-    found_score = np.empty((64, 2), np.float32)  # score of the path, bonus
-    found = 0
-    total = np.zeros(frames + 1)  # of the best tokens, up to a frame
+    found = np.empty((64, 4), np.int32)  # phrase, start, end, history entry
+    found_gap = np.empty(64, np.float32)
+    count_found = 0
     gap = np.full(width, NEVER, np.float32)  # of the near tokens to the frame's best
     rank = np.empty(CAPACITY, np.float32)
     active = 0
     for t in range(frames):
-        top = best[t]
-        total[t + 1] = total[t] + top
+        blank_gap = log_probs[t, blank] - best[t]
         if near.counts[t] == 0:
-            active = _rest(now, active, log_probs[t, blank] - top, automaton)
+            active = _rest(now, active, blank_gap, automaton)
             continue
         tokens = near.tokens[t, : near.counts[t]]
         for v in tokens:
-            gap[v] = log_probs[t, v] - top
-        count = _advance(now, active, following, gap, tokens, log_probs[t, blank] - top, automaton)
+            gap[v] = log_probs[t, v] - best[t]
+        count = _advance(now, active, following, gap, tokens, blank_gap, automaton)
         for v in tokens:
             gap[v] = NEVER
         lowest = NEVER
@@ -219,32 +140,26 @@ def _find_arcs(  # type: ignore[no-untyped-def]
             if count > MAX_ACTIVE and rank[r] < lowest:
                 continue
             edge, trace = following.edge[r], following.trace[r]
-            node = automaton.edges[edge, TARGET]
             if following.entered[r]:
                 if written == len(history):
                     history = _grown(history)
-                start = history[trace, 2] if trace >= 0 else t
-                length = history[trace, 3] + 1 if trace >= 0 else 1
                 history[written, 0], history[written, 1] = automaton.edges[edge, TOKEN], trace
-                history[written, 2], history[written, 3] = start, length
+                history[written, 2] = history[trace, 2] if trace >= 0 else t
+                history[written, 3] = history[trace, 3] + 1 if trace >= 0 else 1
                 trace = written
                 written += 1
-                entity = automaton.nodes[node, ENTITY]
-                if entity >= 0:
-                    worth = (per_char * automaton.nodes[node, DEPTH] + per_token * length) * entity_weight[entity]
-                    worth += certainty * np.float32(total[t + 1] - total[start])
-                    bonus = max(np.float32(0.0), worth - need)
-                    if following.in_token[r] + bonus > 0:
-                        if found == len(found_arc):
-                            found_arc, found_score = _grown(found_arc), _grown(found_score)
-                        found_arc[found, 0], found_arc[found, 1] = entity, start
-                        found_arc[found, 2], found_arc[found, 3] = t, trace
-                        found_score[found, 0], found_score[found, 1] = following.in_token[r], bonus
-                        found += 1
+                phrase = automaton.nodes[automaton.edges[edge, TARGET], ENTITY]
+                if phrase >= 0:
+                    if count_found == len(found):
+                        found, found_gap = _grown(found), _grown(found_gap)
+                    found[count_found, 0], found[count_found, 1] = phrase, history[trace, 2]
+                    found[count_found, 2], found[count_found, 3] = t, trace
+                    found_gap[count_found] = following.in_token[r]
+                    count_found += 1
             now.edge[active], now.in_token[active], now.in_blank[active] = edge, following.in_token[r], following.in_blank[r]
             now.trace[active], now.trace_blank[active] = trace, following.trace_blank[r]
             active += 1
-    return _best_arcs(found_arc[:found], found_score[:found], total, history)
+    return _best_arcs(found[:count_found], found_gap[:count_found], frames, history)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -310,37 +225,43 @@ def _advance(now, active, following, gap, tokens, blank_gap, automaton):  # type
 
 
 @numba.njit(cache=True, nogil=True)
-def _best_arcs(found, score, total, history):  # type: ignore[no-untyped-def]
-    """Keeps the MAX_SAME best of the arcs of one entity that overlap, and writes out their tokens, by start frame."""
+def _best_arcs(found, gap, frames, history):  # type: ignore[no-untyped-def]
+    """Of the arcs of a phrase that overlap in a row, keeps the MAX_SAME best; writes out their tokens."""
+    order = np.argsort(found[:, 0].astype(np.int64) * frames + found[:, 1], kind="mergesort")
     keep = np.zeros(len(found), np.bool_)
-    kept = 0
-    for a in np.argsort(-(score[:, 0] + score[:, 1]), kind="mergesort"):
-        same = 0
-        for b in range(len(found)):
-            if keep[b] and found[b, 0] == found[a, 0] and found[b, 1] <= found[a, 2] and found[a, 1] <= found[b, 2]:
-                same += 1
-        if same < MAX_SAME:
-            keep[a] = True
-            kept += 1
-    entity, start, end = np.empty(kept, np.int32), np.empty(kept, np.int32), np.empty(kept, np.int32)
-    log_prob, bonus = np.empty(kept, np.float32), np.empty(kept, np.float32)
-    first_token = np.zeros(kept + 1, np.int32)
+    kept = tokens = begin = 0
+    while begin < len(order):  # order[begin:end] is a row of overlapping arcs of one phrase
+        end, reach = begin + 1, found[order[begin], 2]
+        while end < len(order) and found[order[end], 0] == found[order[begin], 0] and found[order[end], 1] <= reach:
+            reach = max(reach, found[order[end], 2])
+            end += 1
+        row = order[begin:end]
+        for a in row[np.argsort(-gap[row], kind="mergesort")]:
+            same = 0
+            for b in row:
+                if keep[b] and found[b, 1] <= found[a, 2] and found[a, 1] <= found[b, 2]:
+                    same += 1
+            if same < MAX_SAME:
+                keep[a] = True
+                kept += 1
+                tokens += history[found[a, 3], 3]
+        begin = end
+    arcs = EntityArcs(
+        np.empty(kept, np.int32),
+        np.empty(kept, np.int32),
+        np.empty(kept, np.int32),
+        np.empty(kept, np.float32),
+        np.zeros(kept + 1, np.int32),
+        np.empty(tokens, np.int32),
+    )
     row = 0
-    order = np.argsort(found[:, 1], kind="mergesort")
     for a in order:
         if keep[a]:
-            entity[row], start[row], end[row] = found[a, 0], found[a, 1], found[a, 2]
-            log_prob[row] = score[a, 0] + (total[found[a, 2] + 1] - total[found[a, 1]])
-            bonus[row] = score[a, 1]
-            first_token[row + 1] = first_token[row] + history[found[a, 3], 3]
-            row += 1
-    tokens = np.empty(first_token[kept], np.int32)
-    row = 0
-    for a in order:
-        if keep[a]:
+            arcs.phrase[row], arcs.start[row], arcs.end[row], arcs.gap[row] = found[a, 0], found[a, 1], found[a, 2], gap[a]
             entry = found[a, 3]
-            for k in range(first_token[row + 1] - 1, first_token[row] - 1, -1):
-                tokens[k] = history[entry, 0]
+            arcs.first_token[row + 1] = arcs.first_token[row] + history[entry, 3]
+            for k in range(arcs.first_token[row + 1] - 1, arcs.first_token[row] - 1, -1):
+                arcs.tokens[k] = history[entry, 0]
                 entry = history[entry, 1]
             row += 1
-    return entity, start, end, log_prob, bonus, first_token, tokens
+    return arcs

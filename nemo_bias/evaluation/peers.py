@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
-from nemo_bias.decoder.spotter import ArcScoring
+from nemo_bias.decoder.config import DecodingOptions
+from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import Decoder, LogProbs, System, Weights
 from nemo_bias.evaluation.recogniser import batches_by_length, greedy_text, greedy_texts
@@ -128,7 +128,7 @@ class Pyctcdecode(System):
 
 
 class NemoBias(System):
-    """This package's decoder, with either of its methods, on one thread.
+    """This package's decoder, with either of its methods, on one thread. `arcs` runs at its defaults.
 
     Args:
         vocabulary: the model's tokens.
@@ -137,18 +137,15 @@ class NemoBias(System):
 
     def __init__(self, vocabulary: Vocabulary, method: str = "arcs") -> None:
         self.name = "nemo_bias" if method == "arcs" else f"nemo_bias {method}"
-        tried = {"arcs": ("weight", (0.8, 0.9, 1.0, 1.1, 1.2, 1.3)), "adaptive": ("boost", (1.0, 1.5, 2.0, 2.5, 3.0, 4.0))}
-        option, values = tried[method]
-        self.weights = tuple({option: value} for value in values)
+        boosts: tuple[Weights, ...] = tuple({"boost": boost} for boost in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0))
+        self.weights = boosts if method == "adaptive" else ({},)
         self._vocabulary = vocabulary
         self._method = method
 
     def prepare(self, phrases: Sequence[str], weights: Weights) -> Decoder:
         """Compiles the list."""
-        scoring = ArcScoring(weight=weights.get("weight", 1.0))
-        boost = weights.get("boost", BeamSearchConfig().boost)
-        config = BeamSearchConfig(method=self._method, beam_size=BEAM_SIZE, arcs=scoring, boost=boost)
-        search = BiasedBeamSearch(self._vocabulary, config, threads=1)
+        options = DecodingOptions(method=self._method, beam_size=BEAM_SIZE, **weights)
+        search = BiasedBeamSearch(self._vocabulary, options, threads=1)
         entities = search.compile(phrases)
         return lambda log_probs: [search.decode(each[None], lists=entities)[0][0].text for each in log_probs]
 

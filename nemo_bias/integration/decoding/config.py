@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from nemo_bias.decoder.config import BeamOptions
+from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.options import option, typed_config
 
 STRATEGY = "biased_beam"
@@ -13,8 +13,8 @@ STRATEGY = "biased_beam"
 
 # OmegaConf reads the annotations, and knows Optional[X] better than X | None.
 @dataclass
-class BiasedBeamConfig(BeamOptions):
-    """Options of the decoding strategy `biased_beam`, beside those of its search; README.md has the same table."""
+class BiasedBeamConfig(DecodingOptions):
+    """Options of the decoding strategy `biased_beam`, beside those of decoding; README.md has the same table."""
 
     entity_file: Optional[str] = option(None, "file with the entity list; null: none")  # noqa: UP045
     entity_format: str = option("auto", "its format: auto, text, tsv, jsonl, ctc_ws, sherpa or aws")
@@ -27,13 +27,6 @@ class BiasedBeamConfig(BeamOptions):
     adapter: bool = option(True, "whether a biasing adapter that the model has gets the list, too")
     adapter_weight: float = option(1.0, "how strongly the adapter's bias counts")
     adapter_file: Optional[str] = option(None, "adapter to load into the model first; null: none")  # noqa: UP045
-    method: str = option(
-        "arcs",
-        "arcs: find entities over the whole utterance; adaptive: boost their subwords in the beam; greedy: NeMo's greedy "
-        "decoding, so that only the adapter uses the list",
-    )
-    weight: float = option(1.0, "how much to trust the list: raise it if names are missed, lower it if they are invented")
-    threshold: float = option(0.0, "nats that an entity must earn beyond its due before it is accepted (method arcs)")
     nbest: int = option(1, "hypotheses kept on a Hypothesis' attribute `nbest`")
     threads: int = option(0, "utterances decoded at a time; 0: one a core")
 

@@ -7,7 +7,6 @@ such as joining tokens into text, timestamps and confidences, stays NeMo's own.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 from collections.abc import Sequence
@@ -18,17 +17,15 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_bias.decoder.config import BeamOptions
-from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch, CompiledList, Transcript
-from nemo_bias.decoder.spotter import ArcScoring
+from nemo_bias.decoder.entity_list import CompiledList
+from nemo_bias.decoder.search import BiasedBeamSearch, Transcript
 from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary, character_vocabulary
 from nemo_bias.entities import EntityList, parse_entities, read_entities
 from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig, biased_beam_config
 from nemo_bias.integration.switch import switched_off
 from nemo_bias.normalization import NormalizedList, normalize_entities
 
-STOCK_STRATEGY = "greedy_batch"  # what runs for utterances without entities
-GREEDY = "greedy"  # the method that leaves decoding to the stock strategy
+STOCK_STRATEGY = "greedy_batch"  # what writes everything that is no entity
 SHOWN_NOTES = 20  # notes on an entity list that are logged one by one
 
 
@@ -69,8 +66,9 @@ def apply(module: ModuleType) -> None:
 class BiasedBeamInfer:
     """Takes the place of a NeMo CTC decoder: called with log-probs, it returns NeMo hypotheses.
 
-    Utterances without entities are decoded by the NeMo decoder that it replaces. Hypotheses of the others hold the label of
-    every frame, so NeMo makes text, timestamps and confidences of them as it does for greedy decoding, and two more
+    Everything is decoded by the NeMo decoder that it replaces, from log-probs without an adapter's bias; where entities are
+    found, their labels then take the place of what stands there. A hypothesis holds the label of every frame, so NeMo makes
+    text, timestamps and confidences of it as it does for greedy decoding. Those of utterances with a list have two more
     attributes: `entity_spans`, a tuple of `EntitySpan`, and `nbest`, a list of `Transcript`.
 
     Args:
@@ -90,13 +88,7 @@ class BiasedBeamInfer:
         self._search: BiasedBeamSearch | None = None
         self._global: CompiledList | None = None
         self._lists: dict[str, CompiledList | None] = {}
-        options = {each.name: getattr(config, each.name) for each in dataclasses.fields(BeamOptions)}
-        options["boost"] *= config.weight
-        self._search_config = BeamSearchConfig(  # here, so that a wrong value fails now
-            **options,
-            method=BeamSearchConfig.method if config.method == GREEDY else config.method,
-            arcs=ArcScoring(weight=config.weight, threshold=ArcScoring.threshold + config.threshold),
-        )
+        config.check()  # here, so that a wrong value fails now
 
     def __getattr__(self, name: str) -> Any:
         if name == "stock":  # not yet set, while unpickling
@@ -115,7 +107,7 @@ class BiasedBeamInfer:
     def prepare(self) -> tuple[BiasedBeamSearch, CompiledList | None]:
         """Reads and compiles the entity list, once; not earlier, since NeMo also builds decoders that it never uses."""
         if self._search is None:
-            search = BiasedBeamSearch(vocabulary_of(self._decoding), self._search_config, self.config.threads or None)
+            search = BiasedBeamSearch(vocabulary_of(self._decoding), self.config, self.config.threads or None)
             self._global = self._compile(search, self.configured_entities(), report=True)
             self._search = search
         return self._search, self._global
@@ -140,7 +132,7 @@ class BiasedBeamInfer:
 
         normalized = self.normalized(lists)
         compiled = search.compile(normalized.phrases, normalized.weights, [entity.text for entity in normalized.entities])
-        unwritten = [p for p, written in zip(compiled.phrases, compiled.automaton.written, strict=True) if not written]
+        unwritten = [p for p, written in zip(compiled.phrases, compiled.written, strict=True) if not written]
         notes = [*normalized.unwritable, *(f'"{p}" cannot be split into tokens of this model' for p in unwritten)]
         if report:
             notes += normalized.notes
@@ -174,46 +166,44 @@ class BiasedBeamInfer:
     def __call__(self, decoder_output: torch.Tensor, decoder_lengths: torch.Tensor | None = None) -> tuple[list[Any]]:
         """Decodes log-probs [B, T, V] (or labels [B, T], which are left to NeMo) of the given lengths [B]."""
         own, self.utterance_entities = self.utterance_entities, None
-        self.unbiased_log_probs = None
-        if decoder_output.ndim != 3 or switched_off() or self.config.method == GREEDY:
+        unbiased, self.unbiased_log_probs = self.unbiased_log_probs, None
+        if decoder_output.ndim != 3 or switched_off() or self.config.method == "greedy":
             return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)  # type: ignore[no-any-return]
+        plain = decoder_output if unbiased is None else unbiased
         search, _ = self.prepare()
-        own = own or [None] * len(decoder_output)
-        lists = [self._list_of(entities) for entities in own]
+        lists = [self._list_of(entities) for entities in own or [None] * len(decoder_output)]
         with_list = [b for b, entities in enumerate(lists) if entities is not None]
-        hypotheses: list[Any] = [None] * len(lists)
-        if len(with_list) < len(lists):
-            (hypotheses,) = self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)
+        (hypotheses,) = self.stock(decoder_output=plain, decoder_lengths=decoder_lengths)
         if with_list:
             log_probs = decoder_output[with_list].detach().float().cpu()
+            plain_log_probs = log_probs if unbiased is None else plain[with_list].detach().float().cpu()
             lengths = (
                 torch.full((len(with_list),), log_probs.shape[1])
                 if decoder_lengths is None
                 else decoder_lengths[with_list].detach().cpu()
             )
-            transcripts = search.decode(log_probs.numpy(), lengths.numpy(), [lists[b] for b in with_list], self.config.nbest)
-            for b, own_log_probs, length, nbest in zip(with_list, log_probs, lengths, transcripts, strict=True):
-                hypotheses[b] = self._hypothesis(own_log_probs[: int(length)], length, nbest)
+            transcripts = search.decode(
+                *(log_probs.numpy(), lengths.numpy(), [lists[b] for b in with_list], self.config.nbest),
+                plain=None if unbiased is None else plain_log_probs.numpy(),
+                labels=[torch.as_tensor(hypotheses[b].y_sequence).cpu().numpy() for b in with_list],
+            )
+            for b, own_log_probs, length, nbest in zip(with_list, plain_log_probs, lengths, transcripts, strict=True):
+                self._fill(hypotheses[b], own_log_probs[: int(length)], nbest)
         return (hypotheses,)
 
-    def _hypothesis(self, log_probs: torch.Tensor, length: torch.Tensor, nbest: list[Transcript]) -> Any:
-        """A NeMo hypothesis with the fields that NeMo's greedy decoder fills."""
-        from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
-
+    def _fill(self, hypothesis: Any, log_probs: torch.Tensor, nbest: list[Transcript]) -> None:
+        """Puts the best transcript of log-probs [T, V] into NeMo's greedy hypothesis, which stays as it is if they agree."""
+        hypothesis.entity_spans, hypothesis.nbest = nbest[0].spans, nbest
         path = torch.from_numpy(nbest[0].path.astype(np.int64))
-        hypothesis = Hypothesis(
-            score=torch.tensor(nbest[0].score), y_sequence=path, dec_state=None, timestamp=[], last_token=None
-        )
-        hypothesis.length = length
+        if torch.equal(path, torch.as_tensor(hypothesis.y_sequence).cpu()):
+            return
+        spoken = path != self.stock.blank_id
+        hypothesis.y_sequence = path
+        hypothesis.score = log_probs.gather(1, path[:, None])[:, 0][spoken].sum()
         if self.stock.preserve_alignments:
             hypothesis.alignments = (log_probs.clone(), path.clone())
         if self.stock.compute_timestamps:
-            hypothesis.timestamp = torch.nonzero(path != self.stock.blank_id)[:, 0].tolist()
-        if self.stock.preserve_frame_confidence:
-            hypothesis.frame_confidence = self.stock._get_confidence(log_probs)
-        hypothesis.entity_spans = nbest[0].spans
-        hypothesis.nbest = nbest
-        return hypothesis
+            hypothesis.timestamp = torch.nonzero(spoken)[:, 0].tolist()
 
 
 def vocabulary_of(decoding: Any) -> Vocabulary:

@@ -34,7 +34,7 @@ def transcribe_items(
 
     Returns:
         The items in their order, with `pred_text` and `entity_spans`: a list of mappings with the keys entity, phrase,
-        start and end (seconds) and bonus (nats).
+        start and end (seconds), probability.
 
     Raises:
         FileNotFoundError: an audio file is missing.
@@ -71,7 +71,7 @@ def _predicted(item: Mapping[str, Any], hypothesis: Any, frame: float, timestamp
             "phrase": span.phrase,
             "start": round(span.start * frame, 3),
             "end": round((span.end + 1) * frame, 3),
-            "bonus": round(span.bonus, 3),
+            "probability": None if span.probability is None else round(span.probability, 3),
         }
         for span in getattr(hypothesis, "entity_spans", ())
     ]

@@ -1,0 +1,103 @@
+"""A list of entities as the decoder takes it: phrases in all forms that may be found, compiled for a model's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_bias.decoder.automaton import EntityAutomaton, compile_automaton, join_automata
+from nemo_bias.decoder.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class CompiledList:
+    """Phrases that the decoder can look for.
+
+    Attributes:
+        phrases: what is written if an entity is recognised.
+        names: the entities as the list's author wrote them.
+        weights: [phrases] each multiplies the odds of its phrase.
+        forms: in which the phrases are looked for: as they are, and on models that write both cases in other cases.
+        phrase_of: [forms] the phrase of each form.
+        automaton: the forms in a model's tokens.
+    """
+
+    phrases: tuple[str, ...]
+    names: tuple[str, ...]
+    weights: NDArray[np.float32]
+    forms: tuple[str, ...]
+    phrase_of: NDArray[np.int32]
+    automaton: EntityAutomaton
+
+    def __len__(self) -> int:
+        return len(self.phrases)
+
+    @cached_property
+    def log_weights(self) -> NDArray[np.float32]:
+        """[forms] what the weight of a form's phrase adds to its log-odds."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.weights)[self.phrase_of]  # type: ignore[no-any-return]
+
+    @cached_property
+    def written(self) -> NDArray[np.bool_]:
+        """[phrases] whether the tokens can write the phrase."""
+        written = np.zeros(len(self), np.bool_)
+        for form, phrase, can in zip(self.forms, self.phrase_of, self.automaton.written, strict=True):
+            written[phrase] |= can and form == self.phrases[phrase]
+        return written
+
+    def joined(self, other: CompiledList) -> CompiledList:
+        """Both lists as one. Where a phrase is in both, its better weight counts."""
+        if not len(self) or not len(other):
+            return self if len(self) else other
+        return CompiledList(
+            self.phrases + other.phrases,
+            self.names + other.names,
+            np.concatenate([self.weights, other.weights]),
+            self.forms + other.forms,
+            np.concatenate([self.phrase_of, other.phrase_of + np.int32(len(self))]),
+            join_automata(self.automaton, other.automaton),
+        )
+
+
+def compile_list(
+    phrases: Sequence[str],
+    vocabulary: Vocabulary,
+    weights: Sequence[float] | None = None,
+    names: Sequence[str] | None = None,
+) -> CompiledList:
+    """Compiles distinct phrases, written in a model's characters.
+
+    Args:
+        phrases: what the decoder shall recognise.
+        vocabulary: the model's tokens.
+        weights: [phrases] each multiplies the odds of its phrase; 1 by default.
+        names: [phrases] the entities as their author wrote them; by default the phrases.
+
+    Raises:
+        ValueError: a phrase is empty or occurs twice, or the numbers differ.
+    """
+    if len(set(phrases)) != len(phrases) or "" in phrases:
+        raise ValueError("phrases must be distinct and not empty")
+    array = np.ones(len(phrases), np.float32) if weights is None else np.asarray(weights, np.float32)
+    shown = tuple(phrases if names is None else names)
+    if array.shape != (len(phrases),) or len(shown) != len(phrases):
+        raise ValueError(f"{len(phrases)} phrases, but {array.size} weights and {len(shown)} names")
+    owner = {phrase: k for k, phrase in enumerate(phrases)}
+    if vocabulary.writes_both_cases:
+        for k, phrase in enumerate(phrases):
+            for form in case_forms(phrase):
+                owner.setdefault(form, k)
+    phrase_of = np.fromiter(owner.values(), np.int32, len(owner))
+    return CompiledList(tuple(phrases), shown, array, tuple(owner), phrase_of, compile_automaton(tuple(owner), vocabulary))
+
+
+def case_forms(phrase: str) -> tuple[str, ...]:
+    """A phrase as it may be written: lower, upper, with capitals at all words, and at the first."""
+    capitals = " ".join(word[:1].upper() + word[1:] for word in phrase.split(" "))
+    title = " ".join(word[:1].upper() + word[1:].lower() for word in phrase.split(" "))
+    return tuple(dict.fromkeys((phrase[:1].upper() + phrase[1:], capitals, title, phrase.lower(), phrase.upper())))

@@ -1,0 +1,43 @@
+"""How common words are in ordinary text: where greedy decoding writes a common word, a similar name is less likely."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+# From a word in lower case to its frequency on the Zipf scale: the decimal logarithm of how often it occurs in a billion words;
+# 0 for a word that is not known.
+Frequencies = Callable[[str], float]
+
+
+@lru_cache(maxsize=4)
+def word_frequencies(source: str) -> Frequencies:
+    """Word frequencies of a language, or of a text.
+
+    Args:
+        source: a language code of the package wordfreq (Speer 2022), such as ``en``; or a file of ordinary text in UTF-8, the
+            more the better, words separated by spaces.
+
+    Raises:
+        ValueError: the source is neither.
+    """
+    if Path(source).is_file():
+        counts = Counter(word for line in Path(source).open(encoding="utf-8") for word in line.lower().split())
+        total = max(1, counts.total())
+        known = {word: max(0.0, math.log10(count / total * 1e9)) for word, count in counts.items()}
+        return lambda word: known.get(word, 0.0)
+    import wordfreq
+
+    if source not in wordfreq.available_languages():
+        languages = ", ".join(sorted(wordfreq.available_languages()))
+        raise ValueError(f"word_frequencies is {source!r}: no file, and none of the languages {languages}")
+    return lru_cache(maxsize=100_000)(lambda word: wordfreq.zipf_frequency(word, source))
+
+
+def commonness(replaced: str, phrase: str, frequencies: Frequencies) -> float:
+    """The frequency of the rarest word that a phrase replaces and does not hold itself; 0 if there is none."""
+    own = set(phrase.lower().split())
+    return min((frequencies(word) for word in replaced.lower().split() if word not in own), default=0.0)

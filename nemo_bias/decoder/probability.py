@@ -1,0 +1,127 @@
+"""How likely an arc is the entity: a logistic regression on the facts about it.
+
+The log-odds are a sum of *terms* times weights. A recogniser that is sure of what it writes is right about it, and one that is
+not says little by its log-probs; so there are two sets of weights, and an utterance stands between them by its *certainty*: the
+geometric mean probability of its greedy labels, blanks not counted. `unsure` holds for a certainty of 0.6, `sure` for 0.95, a
+straight line for what lies between. Where an adapter biased the log-probs, a third set is added. There are weights for use with word frequencies and without.
+`scripts/fit_evidence.py` fits them all; `evidence.json` holds the result.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_bias.decoder.evidence import (
+    BEST,
+    CHARACTERS,
+    CONFIDENCE,
+    EDITS,
+    GAP,
+    HITS,
+    LEFTOVER,
+    LIFT,
+    TOKENS,
+    WORDS,
+    WORST,
+)
+
+UNSURE, SURE, LEAST_CERTAINTY = 0.6, 0.95, 0.5
+SHORT_LIST = 200  # shorter lists are weighed as if they had this many entities; none was measured
+DEFAULT_FILE = Path(__file__).with_name("evidence.json")
+TERMS = {
+    "constant": "1",
+    "gap": "nats that the arc's frames lose against their best labels",
+    "loss_per_character": "these and the nats lost by leftover frames, by the characters of the phrase",
+    "worst_frame": "nats that the worst frame of the arc loses",
+    "characters": "of the phrase",
+    "tokens": "of the arc",
+    "missed_tokens": "tokens of the arc that are nowhere the best label",
+    "words": "of the phrase",
+    "best_labels": "log-probability of the best labels of the arc's frames",
+    "edits": "square root of the edit distance between the phrase and what it replaces",
+    "confidence": "probability of the least sure frame of what it replaces",
+    "rivals": "ln(1 + overlapping arcs of other entities that fit nearly as well or better)",
+    "list_size": "ln of the number of entities",
+    "lift": "nats by which an adapter raised the arc",
+    "root_lift": "the square root of that",
+    "common": "how common the rarest replaced word is in ordinary text (Zipf scale, 0 to 8; 0: unknown)",
+    "common_and_sure": "that times the confidence",
+}
+COMMON, COMMON_AND_SURE = 15, 16
+
+
+@dataclass(frozen=True)
+class EvidenceWeights:
+    """Weights of the terms, [terms] each: at the certainties `UNSURE` and `SURE`, and what an adapter adds."""
+
+    unsure: NDArray[np.float32]
+    sure: NDArray[np.float32]
+    adapter: NDArray[np.float32]
+
+    def at(self, certainty: float, adapter: bool) -> NDArray[np.float32]:
+        """[terms] the weights of an utterance with a certainty from 0 to 1; below `LEAST_CERTAINTY` nothing was measured."""
+        share = np.float32((max(LEAST_CERTAINTY, certainty) - UNSURE) / (SURE - UNSURE))
+        weights = self.unsure + share * (self.sure - self.unsure)
+        return weights + self.adapter if adapter else weights
+
+
+@lru_cache(maxsize=8)
+def read_weights(path: str | Path, with_frequencies: bool) -> EvidenceWeights:
+    """Reads weights, as `scripts/fit_evidence.py` writes them: JSON objects with a number for each term.
+
+    Args:
+        path: the file; `DEFAULT_FILE` is the package's own.
+        with_frequencies: whether for use with word frequencies.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not such a file; the message names it and what is wrong.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        sets = content["with_frequencies" if with_frequencies else "without_frequencies"]
+        columns = []
+        for name in ("unsure", "sure", "adapter"):
+            unknown = sorted(set(sets[name]) - set(TERMS))
+            if unknown:
+                raise ValueError(f"{unknown[0]!r} in {name!r} is no term")
+            columns.append(np.array([float(sets[name].get(term, 0.0)) for term in TERMS], np.float32))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no weights of evidence ({error}); make it with scripts/fit_evidence.py") from error
+    return EvidenceWeights(*columns)
+
+
+@numba.njit(cache=True, nogil=True)
+def terms_of(facts, rivals, common, entities):  # type: ignore[no-untyped-def]
+    """The terms of arcs.
+
+    Args:
+        facts: [n, FACTS].
+        rivals: [n] overlapping arcs of other entities that fit nearly as well or better.
+        common: [n] how common what they replace is.
+        entities: how many the list has.
+
+    Returns:
+        [n, terms], in the order of `TERMS`.
+    """
+    terms = np.empty((len(facts), 17), np.float32)
+    size = np.log(max(SHORT_LIST, entities))
+    for n in range(len(facts)):
+        fact, term = facts[n], terms[n]
+        characters = max(np.float32(1), fact[CHARACTERS])
+        term[0], term[1] = 1, fact[GAP]
+        term[2] = (fact[GAP] + fact[LEFTOVER]) / characters
+        term[3], term[4], term[5] = fact[WORST], fact[CHARACTERS], fact[TOKENS]
+        term[6], term[7], term[8] = fact[TOKENS] - fact[HITS], fact[WORDS], fact[BEST]
+        term[9], term[10], term[11] = np.sqrt(fact[EDITS]), np.exp(fact[CONFIDENCE]), np.log(1 + rivals[n])
+        term[12] = size
+        term[13], term[14] = fact[LIFT], np.sqrt(max(np.float32(0), fact[LIFT]))
+        term[COMMON], term[COMMON_AND_SURE] = common[n], common[n] * np.exp(fact[CONFIDENCE])
+    return terms
