@@ -1,8 +1,9 @@
 """What speaks for and against an entity arc: the facts that its probability is made of.
 
-An arc is compared with what greedy decoding writes there. The *replaced* words are those that share a frame with the arc. What
-the arc leaves of them stays where it may: tokens before the arc do, since the entity begins a word of its own; of those after
-it, the first that stays becomes a word start, or all become blanks, whatever costs less. What that costs is evidence, too.
+An arc is compared with what greedy decoding writes there. The *replaced* words are those that share a frame with the arc.
+What the arc leaves of them stays where it may: tokens before the arc do, since the entity begins a word of its own; of those
+after it, the first that stays becomes a word start, or all become blanks, whatever costs less. What that costs is evidence,
+too.
 """
 
 from __future__ import annotations
@@ -317,7 +318,7 @@ def _edits(a, b):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def _holds(text, part):  # type: ignore[no-untyped-def]
     """Whether one text stands in another."""
+    found = False
     for begin in range(len(text) - len(part) + 1):
-        if (text[begin : begin + len(part)] == part).all():
-            return True
-    return False
+        found = found or (text[begin : begin + len(part)] == part).all()
+    return found

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-# From a word in lower case to its frequency on the Zipf scale: the decimal logarithm of how often it occurs in a billion words;
-# 0 for a word that is not known.
+# From a word in lower case to its frequency on the Zipf scale: the decimal logarithm of how often it occurs in a billion
+# words; 0 for a word that is not known.
 Frequencies = Callable[[str], float]
 
 
@@ -18,14 +18,15 @@ def word_frequencies(source: str) -> Frequencies:
     """Word frequencies of a language, or of a text.
 
     Args:
-        source: a language code of the package wordfreq (Speer 2022), such as ``en``; or a file of ordinary text in UTF-8, the
-            more the better, words separated by spaces.
+        source: a language code of the package wordfreq (Speer 2022), such as ``en``; or a file of ordinary text in UTF-8,
+            the more the better, words separated by spaces.
 
     Raises:
         ValueError: the source is neither.
     """
     if Path(source).is_file():
-        counts = Counter(word for line in Path(source).open(encoding="utf-8") for word in line.lower().split())
+        with Path(source).open(encoding="utf-8") as lines:
+            counts = Counter(word for line in lines for word in line.lower().split())
         total = max(1, counts.total())
         known = {word: max(0.0, math.log10(count / total * 1e9)) for word, count in counts.items()}
         return lambda word: known.get(word, 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numba
-import numpy as np
 
 from nemo_bias.decoder.evidence import settle, token_path, word_start_in
 

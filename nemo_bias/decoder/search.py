@@ -2,8 +2,8 @@
 
 By default (method ``arcs``) the text is what greedy decoding writes, but for the entities: arcs are spotted over the whole
 utterance (`spotter`), compared with what greedy decoding writes there (`evidence`), given a probability (`probability`), and
-those that are likely enough are written in its place (`selection`, `rewriting`). CTC's frames are independent of each other, so
-everything else stays, to the label.
+those that are likely enough are written in its place (`selection`, `rewriting`). CTC's frames are independent of each other,
+so everything else stays, to the label.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -311,7 +312,7 @@ class BiasedBeamSearch:
         start, end = int(arcs.start[arc]), int(found.places.end[arc])
         if tokens is None:
             return end, form
-        needed = len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+        needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
         last = end
         while last - start + 1 < needed and last + 1 < len(path) and path[last + 1] == blank:
             last += 1

@@ -254,14 +254,14 @@ def _best_arcs(found, gap, frames, history):  # type: ignore[no-untyped-def]
         np.zeros(kept + 1, np.int32),
         np.empty(tokens, np.int32),
     )
-    row = 0
+    n = 0
     for a in order:
         if keep[a]:
-            arcs.phrase[row], arcs.start[row], arcs.end[row], arcs.gap[row] = found[a, 0], found[a, 1], found[a, 2], gap[a]
+            arcs.phrase[n], arcs.start[n], arcs.end[n], arcs.gap[n] = found[a, 0], found[a, 1], found[a, 2], gap[a]
             entry = found[a, 3]
-            arcs.first_token[row + 1] = arcs.first_token[row] + history[entry, 3]
-            for k in range(arcs.first_token[row + 1] - 1, arcs.first_token[row] - 1, -1):
+            arcs.first_token[n + 1] = arcs.first_token[n] + history[entry, 3]
+            for k in range(arcs.first_token[n + 1] - 1, arcs.first_token[n] - 1, -1):
                 arcs.tokens[k] = history[entry, 0]
                 entry = history[entry, 1]
-            row += 1
+            n += 1
     return arcs

@@ -17,7 +17,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -153,7 +153,7 @@ class Vocabulary:
         return max(map(len, self.pieces), default=0)
 
 
-@lru_cache(maxsize=None)
+@cache
 def character_class(character: str) -> int:
     """The class of a character of a piece."""
     if character == WORD_START:

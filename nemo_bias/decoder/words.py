@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 class GreedyWords(NamedTuple):
     """The words of a greedy label path, and their tokens.
 
-    A *word* here is what no word boundary divides (see `nemo_bias.decoder.vocabulary`), so punctuation marks, an ending after
-    an apostrophe, and the letters of scripts without spaces are words of their own.
+    A *word* here is what no word boundary divides (see `nemo_bias.decoder.vocabulary`), so punctuation marks, an ending
+    after an apostrophe, and the letters of scripts without spaces are words of their own.
 
     Attributes:
         token: [tokens] ids.

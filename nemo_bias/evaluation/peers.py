@@ -144,7 +144,8 @@ class NemoBias(System):
 
     def prepare(self, phrases: Sequence[str], weights: Weights) -> Decoder:
         """Compiles the list."""
-        options = DecodingOptions(method=self._method, beam_size=BEAM_SIZE, **weights)
+        boost = weights.get("boost", DecodingOptions().boost)
+        options = DecodingOptions(method=self._method, beam_size=BEAM_SIZE, boost=boost)
         search = BiasedBeamSearch(self._vocabulary, options, threads=1)
         entities = search.compile(phrases)
         return lambda log_probs: [search.decode(each[None], lists=entities)[0][0].text for each in log_probs]

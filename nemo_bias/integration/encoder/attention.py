@@ -15,7 +15,7 @@ from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.attention_plot import Attention, TimedWord
 from nemo_bias.integration.decoding.api import set_entities
 from nemo_bias.integration.decoding.manifest_entities import biased_decoders
-from nemo_bias.integration.decoding.strategy import GREEDY
+from nemo_bias.integration.decoding.strategy import 
 from nemo_bias.integration.switch import OFF_SWITCH, switched_off
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def attention_of(
     if not given:
         raise ValueError("there is no entity list; give its path, or the entities")
     with _decoding_kept(model):
-        set_entities(model, method=GREEDY)
+        set_entities(model, method="greedy")
         path_without = _greedy_path(model, audio)
-        set_entities(model, given, method=GREEDY)
+        set_entities(model, given, method="greedy")
         decoder = biased_decoders(model)[0]
         search, compiled = decoder.prepare()
         if compiled is None:
