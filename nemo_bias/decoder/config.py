@@ -26,7 +26,8 @@ class DecodingOptions:
     weight: float = option(1.0, "trust in the list: multiplies the odds of its entities (method adaptive: `boost`)")
     word_frequencies: Optional[str] = option(  # noqa: UP045
         "en",
-        "language code of wordfreq, or a file of ordinary text: how common a word is that a name would replace; null: unknown",
+        "language code of wordfreq, or a file of ordinary text, to tell how common a word is that a name would replace; "
+        "null: that does not matter",
     )
     evidence_file: Optional[str] = option(  # noqa: UP045
         None, "weights of the evidence, made by scripts/fit_evidence.py; null: those of the package"

@@ -15,7 +15,6 @@ from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.attention_plot import Attention, TimedWord
 from nemo_bias.integration.decoding.api import set_entities
 from nemo_bias.integration.decoding.manifest_entities import biased_decoders
-from nemo_bias.integration.decoding.strategy import 
 from nemo_bias.integration.switch import OFF_SWITCH, switched_off
 
 if TYPE_CHECKING:
