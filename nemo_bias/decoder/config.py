@@ -32,8 +32,8 @@ class DecodingOptions:
     evidence_file: Optional[str] = option(  # noqa: UP045
         None, "weights of the evidence, made by scripts/fit_evidence.py; null: those of the package"
     )
-    token_margin: float = option(12.0, "subwords further below a frame's best than this many nats are not tried")
-    most_tokens: int = option(32, "nor are subwords that are not among this many best of a frame")
+    token_margin: float = option(10.0, "subwords further below a frame's best than this many nats are not tried")
+    most_tokens: int = option(48, "nor are subwords that are not among this many best of a frame")
     beam_size: int = option(8, "hypotheses kept after each frame (method adaptive)")
     boost: float = option(2.0, "the most that one subword of an entity is raised, in nats (method adaptive)")
 

@@ -39,21 +39,26 @@ def near_tokens(log_probs, best, blank, margin, most):  # type: ignore[no-untype
     """
     frames, width = log_probs.shape
     tokens, counts = np.empty((frames, min(most, width)), np.int32), np.zeros(frames, np.int32)
-    lowest = np.finfo(np.float32).min  # a log-prob of -inf is never near
     for t in range(frames):
-        row, near, count = log_probs[t], tokens[t], 0
-        limit = max(best[t] - margin, lowest)
-        for v in range(width):
-            if row[v] >= limit and v != blank:
-                if count == len(near):
-                    count -= 1
-                k = count
-                while k > 0 and row[near[k - 1]] < row[v]:
-                    near[k] = near[k - 1]
-                    k -= 1
-                near[k] = v
-                count += 1
-                if count == len(near):
-                    limit = row[near[count - 1]]
-        counts[t] = count
+        counts[t] = near_tokens_of(log_probs[t], best[t], blank, margin, tokens[t])
     return NearTokens(tokens, counts)
+
+
+@numba.njit(cache=True, nogil=True)
+def near_tokens_of(row, top, blank, margin, near):  # type: ignore[no-untyped-def]
+    """Fills `near` [most] with the tokens of one frame, `row` [V] with the highest log-prob `top`; returns how many."""
+    limit = max(top - margin, np.finfo(np.float32).min)  # a log-prob of -inf is never near
+    count = 0
+    for v in range(len(row)):
+        if row[v] >= limit and v != blank:
+            if count == len(near):
+                count -= 1
+            k = count
+            while k > 0 and row[near[k - 1]] < row[v]:
+                near[k] = near[k - 1]
+                k -= 1
+            near[k] = v
+            count += 1
+            if count == len(near):
+                limit = row[near[count - 1]]
+    return count

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from nemo_bias.decoder.alignment import align, token_frames
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList, compile_list
-from nemo_bias.decoder.evidence import Pieces, Places, facts_of, pieces_of, places_of, token_path
+from nemo_bias.decoder.evidence import EDITS, Pieces, Places, facts_of, pieces_of, places_of, token_path
 from nemo_bias.decoder.frames import near_tokens
 from nemo_bias.decoder.frequencies import commonness, word_frequencies
 from nemo_bias.decoder.prefix_search import Found, SearchSettings, node_weights, prefix_search
@@ -224,8 +224,8 @@ class BiasedBeamSearch:
         entities: CompiledList,
     ) -> _Candidates:
         blank, boundaries, pieces = self.vocabulary.blank, self.vocabulary.boundaries, self._pieces
-        near = near_tokens(log_probs, best, blank, self.options.token_margin, self.options.most_tokens)
-        arcs = find_arcs(log_probs, best, near, blank, entities.automaton)
+        margin, most = self.options.token_margin, self.options.most_tokens
+        arcs = find_arcs(log_probs, best, blank, margin, most, entities.automaton)
         words = greedy_words(labels, blank, boundaries)
         places = places_of(plain, plain_best, labels, words, arcs, blank, boundaries, pieces)
         biased_words, biased_places = words, places
@@ -239,7 +239,9 @@ class BiasedBeamSearch:
         spoken = labels != blank
         certainty = math.exp(plain_best[spoken].mean()) if spoken.any() else 1.0
         weights = self._weights.at(certainty, adapter=plain is not log_probs)
-        common = self._commonness(arcs, places, words, number, entities)
+        changing = number[facts[number, EDITS] > 0]
+        common = np.zeros(len(number), np.float32)
+        common[facts[number, EDITS] > 0] = self._commonness(arcs, places, words, changing, entities)
         log_odds = terms_of(facts[number], rivals, common, len(entities)) @ weights
         least = math.log(self.options.min_probability / (1 - self.options.min_probability))
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
@@ -268,18 +270,20 @@ class BiasedBeamSearch:
         """The transcript in which some candidates, given by their positions, are written."""
         arcs, places, words = found.arcs, found.places, found.words
         numbers = found.number[chosen]
-        changes = [n for n in numbers if entities.phrases[entities.phrase_of[arcs.phrase[n]]] != self._replaced(found, n)]
+        changes = {
+            int(n) for n in numbers if entities.phrases[entities.phrase_of[arcs.phrase[n]]] != self._replaced(found, n)
+        }
         path = found.labels
         if changes:
             path = rewrite(
                 *(found.labels, found.log_probs, found.plain, found.best, words, arcs, places),
-                *(np.array(changes), self.vocabulary.blank, self.vocabulary.boundaries),
+                *(np.array(sorted(changes, key=lambda n: arcs.start[n])), self.vocabulary.blank, self.vocabulary.boundaries),
             )
         spans = []
         for n, log_odds in zip(numbers, found.log_odds[chosen], strict=True):
             phrase = entities.phrase_of[arcs.phrase[n]]
             start, end, shown = int(arcs.start[n]), int(places.end[n]), entities.forms[arcs.phrase[n]]
-            if n in changes and shown != entities.phrases[phrase] and not self._starts_sentence(found, n, entities):
+            if int(n) in changes and shown != entities.phrases[phrase] and not self._starts_sentence(found, n, entities):
                 end, shown = self._write_as_listed(path, found, n, entities)
             spans.append(EntitySpan(entities.names[phrase], shown, start, end, _probability(float(log_odds))))
         tokens = _collapsed(path, self.vocabulary.blank)
@@ -294,7 +298,8 @@ class BiasedBeamSearch:
         """Whether an arc is the listed phrase with a capital letter, at the start of a sentence."""
         form = entities.forms[found.arcs.phrase[arc]]
         phrase = entities.phrases[entities.phrase_of[found.arcs.phrase[arc]]]
-        before = self.vocabulary.text(found.words.token[: found.places.whole_low[arc]].tolist()[-1:])
+        low = found.places.whole_low[arc]
+        before = self.vocabulary.text(found.words.token[max(0, low - 1) : low].tolist())
         return form == phrase[:1].upper() + phrase[1:] and (not before or before[-1] in SENTENCE_ENDS)
 
     def _write_as_listed(

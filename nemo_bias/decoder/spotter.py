@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_bias.decoder.automaton import DEPTH, ENTITY, FIRST_EDGE, TARGET, TOKEN, first_edge_of
-from nemo_bias.decoder.frames import NEVER
+from nemo_bias.decoder.frames import NEVER, near_tokens_of
 
 
 class EntityArcs(NamedTuple):
@@ -95,14 +95,15 @@ def _record(paths, count, edge):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def find_arcs(log_probs, best, near, blank, automaton):  # type: ignore[no-untyped-def]
+def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[no-untyped-def]
     """Finds the entities that may be spoken in an utterance.
 
     Args:
         log_probs: [T, V] natural logarithms.
         best: [T] the highest log-prob of each frame.
-        near: the tokens that a path may read in each frame.
         blank: id of the blank.
+        margin: tokens further below a frame's best than this many nats are not read.
+        most: nor are tokens that are not among this many best of the frame.
         automaton: the phrases.
 
     Returns:
@@ -117,13 +118,14 @@ def find_arcs(log_probs, best, near, blank, automaton):  # type: ignore[no-untyp
     count_found = 0
     gap = np.full(width, NEVER, np.float32)  # of the near tokens to the frame's best
     rank = np.empty(CAPACITY, np.float32)
+    near = np.empty(min(most, width), np.int32)
     active = 0
     for t in range(frames):
         blank_gap = log_probs[t, blank] - best[t]
-        if near.counts[t] == 0:
+        tokens = near[: near_tokens_of(log_probs[t], best[t], blank, margin, near)]
+        if len(tokens) == 0:
             active = _rest(now, active, blank_gap, automaton)
             continue
-        tokens = near.tokens[t, : near.counts[t]]
         for v in tokens:
             gap[v] = log_probs[t, v] - best[t]
         count = _advance(now, active, following, gap, tokens, blank_gap, automaton)
