@@ -45,7 +45,8 @@ def tokenisations(text: str, pieces: tuple[str, ...]) -> set[tuple[int, ...]]:
 
 
 def expected(phrases: list[str], vocabulary: Vocabulary) -> set[tuple[int, tuple[int, ...]]]:
-    return {(i, t) for i, p in enumerate(phrases) for t in tokenisations(vocabulary.marked(p), vocabulary.pieces)}
+    forms = [(i, form) for i, phrase in enumerate(phrases) for form in vocabulary.marked(phrase)]
+    return {(i, tokens) for i, form in forms for tokens in tokenisations(form, vocabulary.pieces)}
 
 
 def random_phrases(seed: int, count: int) -> list[str]:
