@@ -64,8 +64,8 @@ class Places(NamedTuple):
 
 
 def pieces_of(vocabulary: Vocabulary) -> Pieces:
-    """The text of a vocabulary's tokens as numbers."""
-    pieces = [*vocabulary.pieces, ""][: vocabulary.size]
+    """The text of a vocabulary's tokens as numbers, in lower case: a capital letter makes no other word."""
+    pieces = [piece.lower() for piece in (*vocabulary.pieces, "")][: vocabulary.size]
     offset = np.zeros(vocabulary.size + 1, np.int32)
     offset[1 : len(pieces) + 1] = np.cumsum([len(piece) for piece in pieces])
     offset[len(pieces) + 1 :] = offset[len(pieces)]
@@ -107,12 +107,9 @@ def places_of(log_probs, best, labels, words, arcs, blank, boundaries, pieces): 
             whole_low, whole_high = words.first_token[word_of[low]], words.first_token[word_of[high - 1] + 1]
         places.low[a], places.high[a], places.end[a] = low, high, end
         places.whole_low[a], places.whole_high[a] = whole_low, whole_high
-        _, restart = settle(log_probs, best, words, high, whole_high, blank, boundaries)
-        after = EDGE
-        if restart < whole_high:
-            after = SPACE
-        elif whole_high < len(words.token):
-            after = boundaries.first[words.token[whole_high]]
+        following = words.token[whole_high] if whole_high < len(words.token) else blank
+        _, restart = settle(log_probs, best, words, high, whole_high, tokens[-1], following, blank, boundaries)
+        after = SPACE if restart < whole_high else boundaries.first[following]
         before = boundaries.last[words.token[low - 1]] if low > 0 else EDGE
         whole, phrase = text_of(words.token[whole_low:whole_high], pieces), text_of(tokens, pieces)
         places.allowed[a] = (
@@ -157,7 +154,9 @@ def facts_of(log_probs, best, plain, plain_best, words, arcs, places, blank, bou
                 fact[CONFIDENCE] = min(fact[CONFIDENCE], best[t])
                 if t < start or t > end:  # of a token that the arc cuts
                     fact[LEFTOVER] += best[t] - log_probs[t, blank]
-        cost, _ = settle(log_probs, best, words, high, places.whole_high[a], blank, boundaries)
+        whole_high = places.whole_high[a]
+        following = words.token[whole_high] if whole_high < len(words.token) else blank
+        cost, _ = settle(log_probs, best, words, high, whole_high, tokens[-1], following, blank, boundaries)
         fact[LEFTOVER] += cost
     return facts
 
@@ -241,7 +240,7 @@ def token_path(log_probs, tokens, start, end, blank):  # type: ignore[no-untyped
 
 
 @numba.njit(cache=True, nogil=True)
-def settle(plain, best, words, high, whole_high, blank, boundaries):  # type: ignore[no-untyped-def]
+def settle(plain, best, words, high, whole_high, last, following, blank, boundaries):  # type: ignore[no-untyped-def]
     """Decides what becomes of the tokens of a replaced word that come after the arc.
 
     Args:
@@ -250,6 +249,8 @@ def settle(plain, best, words, high, whole_high, blank, boundaries):  # type: ig
         words: the greedy words.
         high: the first of the tokens.
         whole_high: the token after their last.
+        last: the arc's last token.
+        following: the token after those words; the blank if there is none.
         blank: id of the blank.
         boundaries: of the vocabulary.
 
@@ -260,7 +261,8 @@ def settle(plain, best, words, high, whole_high, blank, boundaries):  # type: ig
     blanks = np.float32(0.0)
     for k in range(high, whole_high):
         start, end = words.token_start[k], words.token_end[k]
-        token = word_start_in(plain, start, boundaries)
+        before, after = last if k == high else blank, words.token[k + 1] if k + 1 < whole_high else following
+        token = word_start_in(plain, start, before, after, boundaries)
         rest = np.float32(0.0)
         for t in range(start + 1, end + 1):
             rest += best[t] - plain[t, blank]
@@ -271,13 +273,18 @@ def settle(plain, best, words, high, whole_high, blank, boundaries):  # type: ig
 
 
 @numba.njit(cache=True, nogil=True)
-def word_start_in(plain, frame, boundaries):  # type: ignore[no-untyped-def]
-    """The best token of a frame that starts a word and holds letters of it; -1 if the vocabulary has none."""
+def word_start_in(plain, frame, before, after, boundaries):  # type: ignore[no-untyped-def]
+    """The best token of a frame that starts a word and holds letters of it; -1 if there is none.
+
+    It is neither of its neighbours, with which it would be read as one.
+    """
     found = -1
     for v in range(len(boundaries.first)):
         if (
             boundaries.first[v] == SPACE
             and boundaries.last[v] != SPACE
+            and v != before
+            and v != after
             and (found < 0 or plain[frame, v] > plain[frame, found])
         ):
             found = v

@@ -30,17 +30,20 @@ def rewrite(labels, log_probs, plain, best, words, arcs, places, chosen, blank, 
     for n in range(len(chosen)):
         a = chosen[n]
         low, high, whole_high = places.low[a], places.high[a], places.whole_high[a]
-        if n + 1 < len(chosen):
-            whole_high = max(high, min(whole_high, places.low[chosen[n + 1]]))
-        _, restart = settle(plain, best, words, high, whole_high, blank, boundaries)
+        following = words.token[whole_high] if whole_high < len(words.token) else blank
+        if n + 1 < len(chosen) and places.low[chosen[n + 1]] <= whole_high:
+            whole_high = max(high, places.low[chosen[n + 1]])
+            following = arcs.tokens[arcs.first_token[chosen[n + 1]]]
+        last = arcs.tokens[arcs.first_token[a + 1] - 1]
+        _, restart = settle(plain, best, words, high, whole_high, last, following, blank, boundaries)
         for k in range(low, min(restart + 1, whole_high)):
             path[words.token_start[k] : words.token_end[k] + 1] = blank
         if restart < whole_high:
             start = words.token_start[restart]
-            path[start] = word_start_in(plain, start, boundaries)
+            before = last if restart == high else blank
+            after = words.token[restart + 1] if restart + 1 < whole_high else following
+            path[start] = word_start_in(plain, start, before, after, boundaries)
     for a in chosen:
         tokens = arcs.tokens[arcs.first_token[a] : arcs.first_token[a + 1]]
-        start, end = arcs.start[a], arcs.end[a]
-        path[start : end + 1] = token_path(log_probs, tokens, start, end, blank)
-        path[end + 1 : places.end[a] + 1] = tokens[-1]
+        path[arcs.start[a] : places.end[a] + 1] = token_path(log_probs, tokens, arcs.start[a], places.end[a], blank)
     return path

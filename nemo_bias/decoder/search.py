@@ -29,13 +29,14 @@ from nemo_bias.decoder.frequencies import commonness, word_frequencies
 from nemo_bias.decoder.prefix_search import Found, SearchSettings, node_weights, prefix_search
 from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights, terms_of
 from nemo_bias.decoder.rewriting import rewrite
-from nemo_bias.decoder.selection import candidates_of, choose
+from nemo_bias.decoder.selection import Slots, candidates_of, choose, slots_of
 from nemo_bias.decoder.spotter import EntityArcs, find_arcs
-from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary
+from nemo_bias.decoder.vocabulary import WORD_START, Boundaries, Vocabulary
 from nemo_bias.decoder.words import GreedyWords, greedy_words
 
 BOOST_FLOOR = 0.5  # of `boost`: what a token of an entity gets even if it is its frame's best (method adaptive)
 LEAST_ALTERNATIVE = 0.02  # probability of an entity that the n-best list still tries
+DECISIVE = 1e6  # a gain that no other entities outweigh
 SENTENCE_ENDS = ".?!"
 
 
@@ -91,6 +92,8 @@ class _Candidates(NamedTuple):
     number: NDArray[np.int64]  # [n] which arcs
     log_odds: NDArray[np.float32]  # [n]
     gain: NDArray[np.float32]  # [n] log-odds above those that are asked for
+    written: NDArray[np.bool_]  # [n] whether greedy decoding writes the entity as it is listed
+    slots: Slots
 
 
 class BiasedBeamSearch:
@@ -202,11 +205,10 @@ class BiasedBeamSearch:
         found = self._candidates(log_probs, best, plain, plain_best, labels, entities)
         if not len(found.number):
             return [self._greedy(labels)]
-        start, end = found.arcs.start[found.number], found.places.end[found.number]
-        chosen = choose(start, end, found.gain)
+        chosen = choose(found.slots, found.gain, self.vocabulary.boundaries)
         transcripts = [self._transcript(found, chosen, entities, 0.0)]
         if nbest > 1:
-            for loss, other in _alternatives(start, end, found, chosen):
+            for loss, other in _alternatives(found, chosen, self.vocabulary.boundaries):
                 transcript = self._transcript(found, other, entities, -loss)
                 if transcript.text not in {t.text for t in transcripts}:
                     transcripts.append(transcript)
@@ -246,9 +248,17 @@ class BiasedBeamSearch:
         least = math.log(self.options.min_probability / (1 - self.options.min_probability))
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
         log_odds += trust + entities.log_weights[arcs.phrase[number]]
-        return _Candidates(
-            log_probs, plain, plain_best, labels, words, arcs, places, number, log_odds, log_odds - np.float32(least)
-        )
+        likely = log_odds > min(least, math.log(LEAST_ALTERNATIVE)) - 1e-3
+        number, log_odds = number[likely], log_odds[likely]
+        listed = (entities.phrases[k] for k in entities.phrase_of[arcs.phrase[number]])
+        replaced = (self._text_of(words, places.whole_low[arc], places.whole_high[arc]) for arc in number)
+        written = np.array([a == b for a, b in zip(listed, replaced, strict=True)], np.bool_)
+        slots = slots_of(number, written, arcs, places, words)
+        gain = log_odds - np.float32(least)
+        return _Candidates(log_probs, plain, plain_best, labels, words, arcs, places, number, log_odds, gain, written, slots)
+
+    def _text_of(self, words: GreedyWords, low: int, high: int) -> str:
+        return self.vocabulary.text(words.token[low:high].tolist())
 
     def _commonness(
         self, arcs: EntityArcs, places: Places, words: GreedyWords, number: NDArray[np.int64], entities: CompiledList
@@ -257,9 +267,9 @@ class BiasedBeamSearch:
         common = np.zeros(len(number), np.float32)
         if self._frequencies is not None:
             for k, arc in enumerate(number):
-                tokens = words.token[places.whole_low[arc] : places.whole_high[arc]]
+                replaced = self._text_of(words, places.whole_low[arc], places.whole_high[arc])
                 phrase = entities.phrases[entities.phrase_of[arcs.phrase[arc]]]
-                common[k] = commonness(self.vocabulary.text(tokens.tolist()), phrase, self._frequencies)
+                common[k] = commonness(replaced, phrase, self._frequencies)
         return common
 
     def _greedy(self, labels: NDArray[np.int32]) -> Transcript:
@@ -268,39 +278,36 @@ class BiasedBeamSearch:
 
     def _transcript(self, found: _Candidates, chosen: NDArray[np.int64], entities: CompiledList, score: float) -> Transcript:
         """The transcript in which some candidates, given by their positions, are written."""
-        arcs, places, words = found.arcs, found.places, found.words
-        numbers = found.number[chosen]
-        changes = {
-            int(n) for n in numbers if entities.phrases[entities.phrase_of[arcs.phrase[n]]] != self._replaced(found, n)
-        }
         path = found.labels
-        if changes:
+        changes = found.number[chosen[~found.written[chosen]]]
+        if len(changes):
             path = rewrite(
-                *(found.labels, found.log_probs, found.plain, found.best, words, arcs, places),
-                *(np.array(sorted(changes, key=lambda n: arcs.start[n])), self.vocabulary.blank, self.vocabulary.boundaries),
+                *(found.labels, found.log_probs, found.plain, found.best, found.words, found.arcs, found.places),
+                *(changes, self.vocabulary.blank, self.vocabulary.boundaries),
             )
         spans = []
-        for n, log_odds in zip(numbers, found.log_odds[chosen], strict=True):
-            phrase = entities.phrase_of[arcs.phrase[n]]
-            start, end, shown = int(arcs.start[n]), int(places.end[n]), entities.forms[arcs.phrase[n]]
-            if int(n) in changes and shown != entities.phrases[phrase] and not self._starts_sentence(found, n, entities):
-                end, shown = self._write_as_listed(path, found, n, entities)
-            spans.append(EntitySpan(entities.names[phrase], shown, start, end, _probability(float(log_odds))))
+        for k in chosen:
+            n = found.number[k]
+            phrase = entities.phrase_of[found.arcs.phrase[n]]
+            start, end, shown = int(found.slots.start[k]), int(found.slots.end[k]), entities.phrases[phrase]
+            if not found.written[k] and entities.forms[found.arcs.phrase[n]] != shown:
+                shown = entities.forms[found.arcs.phrase[n]]
+                if not self._starts_sentence(found, n, entities):
+                    end, shown = self._write_as_listed(path, found, n, entities)
+            probability = _probability(float(found.log_odds[k]))
+            spans.append(EntitySpan(entities.names[phrase], shown, start, end, probability))
         tokens = _collapsed(path, self.vocabulary.blank)
         return Transcript(self.vocabulary.text(tokens), tokens, score, tuple(spans), path)
-
-    def _replaced(self, found: _Candidates, arc: int) -> str:
-        """The text of the words that an arc replaces."""
-        tokens = found.words.token[found.places.whole_low[arc] : found.places.whole_high[arc]]
-        return self.vocabulary.text(tokens.tolist())
 
     def _starts_sentence(self, found: _Candidates, arc: int, entities: CompiledList) -> bool:
         """Whether an arc is the listed phrase with a capital letter, at the start of a sentence."""
         form = entities.forms[found.arcs.phrase[arc]]
         phrase = entities.phrases[entities.phrase_of[found.arcs.phrase[arc]]]
-        low = found.places.whole_low[arc]
-        before = self.vocabulary.text(found.words.token[max(0, low - 1) : low].tolist())
-        return form == phrase[:1].upper() + phrase[1:] and (not before or before[-1] in SENTENCE_ENDS)
+        if form != phrase[:1].upper() + phrase[1:]:
+            return False
+        before = found.words.token[: found.places.whole_low[arc]]
+        texts = (self.vocabulary.text([token]) for token in before[::-1])  # of a space and unknown tokens it is empty
+        return next(filter(None, texts), SENTENCE_ENDS)[-1] in SENTENCE_ENDS
 
     def _write_as_listed(
         self, path: NDArray[np.int32], found: _Candidates, arc: int, entities: CompiledList
@@ -321,9 +328,11 @@ class BiasedBeamSearch:
         last = end
         while last - start + 1 < needed and last + 1 < len(path) and path[last + 1] == blank:
             last += 1
-        if last - start + 1 < needed or (last + 1 < len(path) and path[last + 1] == tokens[-1]):
+        merges = (start > 0 and path[start - 1] == tokens[0]) or (last + 1 < len(path) and path[last + 1] == tokens[-1])
+        written = token_path(found.log_probs, np.array(tokens, np.int32), start, last, blank)
+        if last - start + 1 < needed or merges or (written == blank).all():
             return end, form
-        path[start : last + 1] = token_path(found.log_probs, np.array(tokens, np.int32), start, last, blank)
+        path[start : last + 1] = written
         return last, phrase
 
     # Method adaptive
@@ -387,13 +396,14 @@ def _probability(log_odds: float) -> float:
 
 
 def _alternatives(
-    start: NDArray[np.int32], end: NDArray[np.int32], found: _Candidates, chosen: NDArray[np.int64]
+    found: _Candidates, chosen: NDArray[np.int64], boundaries: Boundaries
 ) -> list[tuple[float, NDArray[np.int64]]]:
-    """Choices that differ from the best in one candidate, taken in or left out, with what they lose in gain, least first."""
-    taken = set(chosen.tolist())
+    """The best choice without each candidate that was chosen and with each other, and what it loses; least first."""
+    best = float(found.gain[chosen].sum())
     ways = []
     for k in np.flatnonzero(found.log_odds > math.log(LEAST_ALTERNATIVE)).tolist():
-        rest = taken - {k} if k in taken else {j for j in taken if end[j] < start[k] or start[j] > end[k]} | {k}
-        loss = float(found.gain[list(taken)].sum() - found.gain[list(rest)].sum())
-        ways.append((loss, np.array(sorted(rest, key=lambda j: start[j]), np.int64)))
+        gain = found.gain.copy()
+        gain[k] = -1.0 if k in chosen else DECISIVE
+        other = choose(found.slots, gain, boundaries)
+        ways.append((best - float(found.gain[other].sum()), other))
     return sorted(ways, key=lambda way: way[0])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from nemo_bias.decoder.evidence import BEST, CHARACTERS, GAP, LEFTOVER, TOKENS
+from nemo_bias.decoder.vocabulary import LETTER
 
 # Nats by which a rival may fit worse than an arc and still count. How well an arc fits: 2 nats for each character and each
 # token, less what it loses, more the certainty of its frames.
@@ -58,33 +62,111 @@ def candidates_of(arcs, places, facts, entity):  # type: ignore[no-untyped-def]
     return kept, rivals
 
 
+class Slots(NamedTuple):
+    """What candidates take up in the greedy path; all arrays are [candidates].
+
+    An entity that greedy decoding writes itself keeps its greedy tokens, so it takes up the words that these are.
+
+    Attributes:
+        start: first frame.
+        end: last frame.
+        low: the first greedy token that is replaced or kept as the entity.
+        high: the token after the last such one.
+        whole_high: the token after the last of the words that are touched.
+        first: the entity's first token.
+        last: its last token.
+    """
+
+    start: NDArray[np.int32]
+    end: NDArray[np.int32]
+    low: NDArray[np.int32]
+    high: NDArray[np.int32]
+    whole_high: NDArray[np.int32]
+    first: NDArray[np.int32]
+    last: NDArray[np.int32]
+
+
 @numba.njit(cache=True, nogil=True)
-def choose(start, end, gain):  # type: ignore[no-untyped-def]
-    """Arcs that do not overlap, with the highest sum of gains.
+def slots_of(number, written, arcs, places, words):  # type: ignore[no-untyped-def]
+    """What candidates take up.
 
     Args:
-        start: [n] first frame of each arc.
-        end: [n] its last frame.
-        gain: [n] of each arc; those below 0 are never chosen.
+        number: [n] the arcs that they are.
+        written: [n] whether greedy decoding writes the entity itself.
+        arcs: of `find_arcs`.
+        places: of the arcs.
+        words: of the greedy path.
 
     Returns:
-        Positions of the chosen arcs, by time.
+        `Slots`.
     """
-    order = np.argsort(end, kind="mergesort")
-    order = order[gain[order] >= 0]
-    ends = end[order]
-    total = np.zeros(len(order) + 1)
-    for k in range(len(order)):
-        a = order[k]
-        before = np.searchsorted(ends[:k], start[a])  # arcs that end before it starts
-        total[k + 1] = max(total[k], total[before] + gain[a])
-    chosen = np.empty(len(order), np.int64)
-    count, k = 0, len(order)
-    while k > 0:
-        if total[k] > total[k - 1]:
-            chosen[count] = order[k - 1]
-            count += 1
-            k = np.searchsorted(ends[: k - 1], start[order[k - 1]])
+    ints = np.empty((7, len(number)), np.int32)
+    slots = Slots(ints[0], ints[1], ints[2], ints[3], ints[4], ints[5], ints[6])
+    for k in range(len(number)):
+        a = number[k]
+        if written[k]:
+            low, high = places.whole_low[a], places.whole_high[a]
+            slots.start[k], slots.end[k] = words.token_start[low], words.token_end[high - 1]
+            slots.first[k], slots.last[k] = words.token[low], words.token[high - 1]
         else:
-            k -= 1
-    return chosen[:count][::-1]
+            low, high = places.low[a], places.high[a]
+            slots.start[k], slots.end[k] = arcs.start[a], places.end[a]
+            slots.first[k], slots.last[k] = arcs.tokens[arcs.first_token[a]], arcs.tokens[arcs.first_token[a + 1] - 1]
+        slots.low[k], slots.high[k], slots.whole_high[k] = low, high, places.whole_high[a]
+    return slots
+
+
+@numba.njit(cache=True, nogil=True)
+def follows(slots, a, b, boundaries):  # type: ignore[no-untyped-def]
+    """Whether candidate `b` can be the next after `a`: as whole words both, and its first token read as a new one."""
+    if slots.start[b] <= slots.end[a] or (slots.start[b] == slots.end[a] + 1 and slots.first[b] == slots.last[a]):
+        return False
+    if slots.low[b] > slots.whole_high[a]:  # a word between them stays
+        return True
+    begins = boundaries.first[slots.first[b]]
+    leftover = slots.high[a] < slots.low[b]  # letters that may or may not stay
+    if leftover and not boundaries.between[LETTER, begins]:
+        return False
+    return boundaries.between[boundaries.last[slots.last[a]], begins]
+
+
+@numba.njit(cache=True, nogil=True)
+def choose(slots, gain, boundaries):  # type: ignore[no-untyped-def]
+    """Candidates that can stand one after the other, with the highest sum of gains.
+
+    Args:
+        slots: of the candidates.
+        gain: [n] of each; those below 0 are never chosen.
+        boundaries: of the vocabulary.
+
+    Returns:
+        Positions of the chosen candidates, by time.
+    """
+    order = np.argsort(slots.end, kind="mergesort")
+    order = order[gain[order] >= 0]
+    count = len(order)
+    # Of the candidates that end up to each one: the farthest word that one reaches into, the best total, and which ends it.
+    reach, best, best_at = np.empty(count, np.int32), np.zeros(count), np.empty(count, np.int64)
+    total, before = np.empty(count), np.full(count, -1)
+    for k in range(count):
+        a = order[k]
+        clear = np.searchsorted(reach[:k], slots.low[a])  # the first `clear` leave a word before `a` as it is
+        if clear > 0:
+            total[k], before[k] = best[clear - 1], best_at[clear - 1]
+        else:
+            total[k] = 0.0
+        for j in range(clear, k):
+            if total[j] > total[k] and follows(slots, order[j], a, boundaries):
+                total[k], before[k] = total[j], j
+        total[k] += gain[a]
+        reach[k], best[k], best_at[k] = slots.whole_high[a], total[k], k
+        if k > 0:
+            reach[k] = max(reach[k], reach[k - 1])
+            if best[k - 1] >= best[k]:
+                best[k], best_at[k] = best[k - 1], best_at[k - 1]
+    chosen = np.empty(count, np.int64)
+    n, k = 0, best_at[count - 1] if count else -1
+    while k >= 0:
+        chosen[n] = order[k]
+        n, k = n + 1, before[k]
+    return chosen[:n][::-1]
