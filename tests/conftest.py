@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
+import unicodedata
 from collections import defaultdict
 
 import numpy as np
 import pytest
 
 from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
+
+MARKS = ("'", ",", ".", "?", '"', "-", "(", "▁(", "▁'", "▁-")
+CAPITALS = (*"ABENORST", "▁A", "▁B", "▁T", "▁Bo", "▁N")
+UNSPACED_SCRIPTS = {"CJK", "HIRAGANA", "KATAKANA", "THAI"}
 
 # A toy subword vocabulary that can write every word over a, b, e, n, o, r, s, t in several ways.
 PIECES = ("▁", "a", "b", "e", "n", "o", "r", "s", "t", "▁a", "▁b", "▁n", "▁t", "ar", "on", "▁to", "er", "▁bo", "st", "▁no")
@@ -35,6 +41,26 @@ def characters() -> Vocabulary:
     return character_vocabulary([" ", *"abenorst"])
 
 
+@pytest.fixture
+def marked() -> Vocabulary:
+    """The toy subwords and punctuation."""
+    return Vocabulary((*PIECES, *MARKS), len(PIECES) + len(MARKS))
+
+
+@pytest.fixture
+def cased() -> Vocabulary:
+    """The toy subwords, punctuation and capital letters."""
+    pieces = (*PIECES, *MARKS, *CAPITALS)
+    return Vocabulary(pieces, len(pieces))
+
+
+def weights_file(path, **terms: float) -> str:
+    """A file of evidence weights that are the same for all recognisers."""
+    weights = {"unsure": terms, "sure": terms, "adapter": {}}
+    path.write_text(json.dumps({"with_frequencies": weights, "without_frequencies": weights}))
+    return str(path)
+
+
 def random_log_probs(rng: np.random.Generator, frames: int, width: int, peak: float = 1.0) -> np.ndarray:
     """[T, V] log-probs; the higher `peak`, the surer each frame."""
     logits = peak * rng.standard_normal((frames, width))
@@ -44,6 +70,25 @@ def random_log_probs(rng: np.random.Generator, frames: int, width: int, peak: fl
 def collapse(path, blank):
     """CTC's collapse of a frame path."""
     return tuple(int(p) for p, _ in itertools.groupby(path) if p != blank)
+
+
+def is_boundary(before: str, after: str) -> bool:
+    """Whether words may end and begin between two strings of piece characters: the rules of `vocabulary`, by letters."""
+    if after and unicodedata.category(after[0])[0] == "M":
+        return False
+    if not before or not after:
+        return True
+    last, first = before[-1], after[0]
+    if "▁" in (last, first) or first == "'":
+        return True
+    if last == "'":
+        return before[-2:-1] == "▁"  # a quotation mark
+    return any(_stands_alone(c) for c in (last, first))
+
+
+def _stands_alone(character: str) -> bool:
+    category = unicodedata.category(character)[0]
+    return category in "PS" or (category != "M" and unicodedata.name(character).split()[0] in UNSPACED_SCRIPTS)
 
 
 def greedy_tokens(log_probs: np.ndarray, blank: int) -> tuple[int, ...]:

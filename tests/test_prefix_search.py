@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import PIECES, greedy_tokens, prefix_probabilities, random_log_probs, speak
+from conftest import MARKS, PIECES, greedy_tokens, prefix_probabilities, random_log_probs, speak
 from test_automaton import random_phrases
 
 from nemo_bias.decoder.automaton import ENTITY, NO_ENTITY, TARGET, compile_automaton
@@ -16,7 +16,6 @@ from nemo_bias.decoder.vocabulary import Vocabulary
 
 EXACT = {"beam_size": 2000, "margin": 1e9, "most_tokens": 1000}
 FLOOR = 0.5
-MARKS = ("'", ",", "-", "(", "▁(", "▁'", "▁-")
 
 
 class Hypothesis(NamedTuple):
@@ -79,12 +78,6 @@ def rows(vocabulary, *probabilities: dict[str, float]) -> np.ndarray:
         for piece, probability in given.items():
             row[vocabulary.pieces.index(piece) if piece else vocabulary.blank] = np.log(probability)
     return log_probs
-
-
-@pytest.fixture
-def marked() -> Vocabulary:
-    """The toy subwords and punctuation."""
-    return Vocabulary((*PIECES, *MARKS), len(PIECES) + len(MARKS))
 
 
 # ---- plain search
@@ -307,7 +300,7 @@ def test_bonus_paid_is_bonus_kept(beam_size, seed, subwords, characters, marked)
 def stands_as_words(vocabulary, tokens, first, end, phrase) -> bool:
     """Whether the tokens first..end write the phrase, and no letter follows or precedes it."""
     before, inside, after = ("".join(vocabulary.pieces[t] for t in part) for part in np.split(tokens, [first, end]))
-    starts = inside[0] == "▁" or before[-1:] in ("", "▁", ",", "-", "(") or before[-2:] == "▁'"
+    starts = inside[0] == "▁" or before[-1:] in ("", "▁", *MARKS[1:7]) or before[-2:] == "▁'"
     return inside.removeprefix("▁").replace("▁", " ") == phrase and starts and after[:1] in ("", "▁", *MARKS)
 
 

@@ -45,21 +45,26 @@ class CompiledList:
     @cached_property
     def written(self) -> NDArray[np.bool_]:
         """[phrases] whether the tokens can write the phrase."""
-        written = np.zeros(len(self), np.bool_)
-        for form, phrase, can in zip(self.forms, self.phrase_of, self.automaton.written, strict=True):
-            written[phrase] |= can and form == self.phrases[phrase]
-        return written
+        writable = {form for form, can in zip(self.forms, self.automaton.written, strict=True) if can}
+        return np.array([phrase in writable for phrase in self.phrases], np.bool_)
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {phrase: k for k, phrase in enumerate(self.phrases)}
 
     def joined(self, other: CompiledList) -> CompiledList:
-        """Both lists as one. Where a phrase is in both, its better weight counts."""
+        """Both lists as one, `other` behind. A phrase that is in both is one entity, and its better weight counts."""
         if not len(self) or not len(other):
             return self if len(self) else other
+        entity = [self._position.get(phrase, len(self) + k) for k, phrase in enumerate(other.phrases)]
+        weights = np.concatenate([self.weights, other.weights])
+        np.maximum.at(weights, entity, other.weights)
         return CompiledList(
             self.phrases + other.phrases,
             self.names + other.names,
-            np.concatenate([self.weights, other.weights]),
+            weights,
             self.forms + other.forms,
-            np.concatenate([self.phrase_of, other.phrase_of + np.int32(len(self))]),
+            np.concatenate([self.phrase_of, np.array(entity, np.int32)[other.phrase_of]]),
             join_automata(self.automaton, other.automaton),
         )
 
