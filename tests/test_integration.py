@@ -183,8 +183,13 @@ def test_entities_are_found(greedy, biased):
             end = span.end
 
 
-def test_what_entities_do_not_replace_is_nemos(model, clips, greedy, biased):
+@pytest.mark.parametrize("adapter", [False, True])
+def test_what_entities_do_not_replace_is_nemos(request, model, clips, greedy, biased, adapter):
     """To the label: words that share no frame with an entity, and the blanks around them."""
+    if adapter:
+        adapted = request.getfixturevalue("adapted")
+        set_entities(adapted, LIST, min_probability=0.2)
+        biased = transcribe(adapted, clips)
     blank, starts_word = model.decoding.blank_id, strategy.vocabulary_of(model.decoding).starts_word
     changed = 0
     for ours, theirs in zip(biased, greedy, strict=True):

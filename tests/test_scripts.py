@@ -129,6 +129,7 @@ def test_transcribe_then_evaluate(expected, tmp_path):
         assert " ".join(word["word"] for word in result["timestamps_word"]) == result["pred_text"]
         for span in result["entity_spans"]:
             assert 0 <= span["start"] < span["end"] <= clip["duration"] + 0.1
+            assert 0.5 <= span["probability"] <= 1
             assert f" {span['phrase']} " in f" {result['pred_text']} "
     assert any(result["entity_spans"] for result in results)
 
@@ -164,6 +165,24 @@ def test_check_entities_with_a_broken_list(tmp_path):
     path.write_text('"tesla"\n{"text": "edison", "wieght": 2}\n')
     shown = run(ROOT / "scripts" / "check_entities.py", path, "--model", DEMO / "demo.nemo", fails=True)
     assert shown.startswith(f"check_entities.py: {path}:2: ") and "weight" in shown
+
+
+def test_check_entities_on_a_model_that_writes_both_cases(tmp_path):
+    """A phrase is looked for in several forms; each is written once."""
+    path = tmp_path / "names.txt"
+    path.write_text("port moresby\nTesla\nzoo\n")
+    program = f"""
+import sys
+sys.path.insert(0, "scripts")
+import check_entities
+from nemo_bias.decoder.vocabulary import Vocabulary
+letters = "abelmoprsty"
+pieces = ("▁", *letters, *letters.upper(), *"▁p ▁P".split())
+check_entities.model_vocabulary = lambda path: Vocabulary(pieces, len(pieces))
+sys.exit(check_entities.main([{str(path)!r}, "--model", {str(path)!r}]))
+"""
+    shown = run("-c", program, fails=True).splitlines()
+    assert shown[-1] == f"{path}: 3 entities, 2 phrases to look for, 1 not writable"
 
 
 def test_quickstart(tmp_path):
