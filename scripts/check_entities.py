@@ -35,14 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"check_entities.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
-    from nemo_bias.decoder.search import BiasedBeamSearch
+    from nemo_bias.decoder.entity_list import compile_list
     from nemo_bias.normalization import normalize_entities
 
     normalized = normalize_entities(entities, vocabulary.alphabet)
-    automaton = BiasedBeamSearch(vocabulary).compile(normalized.phrases).automaton
+    written = compile_list(normalized.phrases, vocabulary).written
     unwritable = list(normalized.unwritable)
-    for item, written in zip(normalized.items, automaton.written, strict=True):
-        if not written:
+    for item, can_be_written in zip(normalized.items, written, strict=True):
+        if not can_be_written:
             unwritable.append(f'{item.entity.place}: "{item.phrase}" cannot be split into tokens of this model')
     for note in (*normalized.notes, *unwritable):
         print(note)

@@ -1,11 +1,11 @@
-"""Measures a biasing adapter: greedy decoding and biased beam search, each without and with it.
+"""Measures a biasing adapter: greedy decoding and the decoder biased_beam, each without and with it, at their defaults.
 
 For each source (the folder that audio paths start with) and number of distractors, the list is every entity of the data and
-that many distractors. The weight of the list in beam search is tuned on the dev manifest. Prints a table and writes it to
-DIR/adapter.md.
+that many distractors; with --near, there is one more list of every entity and phrases that sound near what is said. Prints a
+table and writes it to DIR/adapter.md.
 
-    python scripts/evaluate_adapter.py --model M.nemo --adapter adapter.pt --dev dev.jsonl --test test.jsonl \
-        --distractors distractors.txt --output report
+    python scripts/evaluate_adapter.py --model M.nemo --adapter adapter.pt --manifest test.jsonl \
+        --distractors distractors.txt --near 'near/{source}.txt' --output report
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ def main() -> int:
     """Runs the command; returns the exit code: 0, or 2 if an input cannot be used."""
     options = _arguments()
     from nemo_bias.evaluation.adapter_evaluation import adapter_markdown, encoded_sets, evaluate_adapter
+    from nemo_bias.evaluation.comparison import experiment_list
+    from nemo_bias.evaluation.manifest import read_manifest
     from nemo_bias.integration.encoder.adapter_file import load_adapter
     from nemo_bias.integration.model import quiet_nemo, restore_ctc_model
     from nemo_bias.integration.training.layer_cache import encode_manifest
@@ -28,25 +30,21 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     quiet_nemo()
     try:
-        from nemo_bias.evaluation.manifest import read_manifest
-
-        distractors = options.distractors.read_text(encoding="utf-8").splitlines()
+        distractors = _lines(options.distractors)
+        near = {source: _lines(options.near.replace("{source}", source)) for source in options.sources if options.near}
+        items = read_manifest(options.manifest, ("audio_filepath", "duration", "text", "entities"))
         model = restore_ctc_model(options.model)
         adapter = load_adapter(model, options.adapter)
-        splits = {}
-        for name, manifest in (("dev", options.dev), ("test", options.test)):
-            if manifest is not None:
-                items = read_manifest(manifest, ("audio_filepath", "duration", "text", "entities"))
-                audio = options.audio_dir or manifest.parent.parent / "audio"
-                cache = encode_manifest(model, adapter, manifest, 0, options.output, audio)
-                splits[name] = encoded_sets(model, cache, items, options.sources)
+        audio = options.audio_dir or options.manifest.parent.parent / "audio"
+        cache = encode_manifest(model, adapter, options.manifest, 0, options.output, audio)
         rows = []
-        for source in options.sources:
-            for count in options.sizes:
-                sets = {f"{source} {name}": parts[source] for name, parts in splits.items()}
-                rows += evaluate_adapter(adapter, sets, f"{source} dev", distractors, count)
-                table = adapter_markdown(rows)
-                (options.output / "adapter.md").write_text(table + "\n", encoding="utf-8")
+        for source, data in encoded_sets(model, cache, items, options.sources).items():
+            lists = [experiment_list(data.items, distractors, count) for count in options.sizes]
+            if options.near:
+                lists.append(experiment_list(data.items, near[source]))
+            rows += evaluate_adapter(adapter, data, source, lists)
+            table = adapter_markdown(rows)
+            (options.output / "adapter.md").write_text(table + "\n", encoding="utf-8")
     except (OSError, TypeError, ValueError) as error:
         print(f"evaluate_adapter.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -54,13 +52,21 @@ def main() -> int:
     return 0
 
 
+def _lines(path: str | Path) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").splitlines()
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path, metavar="M.nemo", help="the checkpoint of the adapter")
     parser.add_argument("--adapter", required=True, type=Path, metavar="FILE", help="adapter file")
-    parser.add_argument("--dev", required=True, type=Path, metavar="M.jsonl", help="manifest with entities, to tune on")
-    parser.add_argument("--test", type=Path, metavar="M.jsonl", help="manifest with entities, to measure on")
+    parser.add_argument("--manifest", required=True, type=Path, metavar="M.jsonl", help="with entities")
     parser.add_argument("--distractors", required=True, type=Path, metavar="FILE", help="one phrase a line, in fixed order")
+    parser.add_argument(
+        "--near",
+        metavar="FILE",
+        help="phrases that sound near what is said, one a line, for one more list; {source} in the name is replaced",
+    )
     parser.add_argument("--audio-dir", type=Path, metavar="D", help="default: ../audio beside a manifest's folder")
     parser.add_argument("--sources", type=lambda t: t.split(","), default=["cv", "ls"], metavar="A,B", help="default: cv,ls")
     parser.add_argument(

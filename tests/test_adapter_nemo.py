@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from omegaconf import OmegaConf
-from test_integration import CHARACTERS, DEMO, small_modules, texts, transcribe, transcribe_manifest
+from test_integration import CHARACTERS, DEMO, assert_same_text, small_modules, texts, transcribe, transcribe_manifest
 
 from nemo_bias import BiasingAdapterConfig, load_adapter, set_entities
 from nemo_bias.adapter.contextual_adapter import LEAST_ATTENTION
@@ -619,6 +619,28 @@ def test_decoders_get_the_log_probs_without_bias(fresh, clips, handed, run):
         assert torch.equal(unbiased, expected)
         assert not torch.equal(biased, expected)
     assert [decoder.unbiased_log_probs for decoder in biased_decoders(fresh)] == [None]
+
+
+def use_greedy_decoding(model):
+    """NeMo's own, with confidences."""
+    hybrid = hasattr(model, "ctc_decoding")
+    config = (model.cfg.aux_ctc if hybrid else model.cfg).decoding.copy()
+    OmegaConf.set_struct(config, False)
+    config.strategy = "greedy_batch"
+    config.pop("biased_beam", None)
+    OmegaConf.update(config, "confidence_cfg.preserve_word_confidence", True, force_add=True)
+    model.change_decoding_strategy(config, verbose=False, **({"decoder_type": "ctc"} if hybrid else {}))
+
+
+def test_where_no_entity_is_found_an_adapter_changes_nothing(fresh, clips):
+    use_greedy_decoding(fresh)
+    theirs = transcribe(fresh, clips[:4], timestamps=True)
+    set_entities(with_adapter(fresh, name="idle"), [{"text": name, "weight": 0} for name in NAMES])
+    ours = transcribe(fresh, clips[:4], timestamps=True)
+    assert_same_text(ours, theirs)
+    assert [h.entity_spans for h in ours] == [()] * 4
+    for a, b in zip(ours, theirs, strict=True):
+        assert not torch.equal(a.y_sequence, b.y_sequence)  # NeMo puts there what the adapter has biased
 
 
 @pytest.mark.parametrize("run", [transcribe_in_pairs, predict])

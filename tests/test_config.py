@@ -1,8 +1,9 @@
-"""The config node, its file and its table in the README say the same."""
+"""The config node, its file and its table in the documentation say the same."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,13 @@ def test_adapter_config_file_holds_every_option_at_its_default():
     assert written == {key: defaults[key] for key in ("_target_", "contextual", "training")}
 
 
-def test_readme_lists_every_option():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for option in dataclasses.fields(BiasedBeamConfig):
-        assert f"| `{option.name}` | " in readme, option.name
+def test_the_documentation_lists_every_option_with_its_default():
+    text = (ROOT / "docs" / "options.md").read_text(encoding="utf-8").split("\n## ")[0]
+    written = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text, re.MULTILINE))
+    assert written.keys() == {option.name for option in dataclasses.fields(BiasedBeamConfig)}
+    for name, default in dataclasses.asdict(BiasedBeamConfig()).items():
+        shown = f"`{default}`" if isinstance(default, str) else str(default).lower()
+        assert written[name] == {"none": "none", "[]": "none"}.get(shown, shown), name
 
 
 def test_every_option_has_a_help_text():
@@ -41,6 +45,7 @@ def test_every_option_has_a_help_text():
         ({"wieght": 2}, r"biased_beam.wieght: unknown option; did you mean 'weight'\?"),
         ({"beam_size": "many"}, "biased_beam.beam_size: 'many' does not fit"),
         ({"entities": 3}, "biased_beam.entities: 3 does not fit"),
+        ({"threshold": 1}, "biased_beam.threshold: unknown option"),
     ],
 )
 def test_wrong_options_name_the_field(node, message):
@@ -52,3 +57,18 @@ def test_options_come_from_mappings_and_omegaconf():
     assert biased_beam_config(None) == BiasedBeamConfig()
     assert biased_beam_config({"weight": 2}).weight == 2.0
     assert biased_beam_config(OmegaConf.create({"entities": ["a", {"text": "b"}]})).entities == ["a", {"text": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"min_probability": 0}, "min_probability is 0.0; it must lie between 0 and 1"),
+        ({"min_probability": 1}, "min_probability is 1.0; it must lie between 0 and 1"),
+        ({"weight": -1}, "weight is -1.0; it must not be negative"),
+        ({"most_tokens": 0}, "most_tokens is 0; it must be at least 1"),
+        ({"method": "beam"}, "method is 'beam'; choose one of arcs, adaptive, greedy"),
+    ],
+)
+def test_values_that_make_no_sense(node, message):
+    with pytest.raises(ValueError, match=message):
+        biased_beam_config(node).check()

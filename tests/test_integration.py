@@ -10,11 +10,12 @@ import tarfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nemo_bias import EntityListError, set_entities
+from nemo_bias import EntityListError, load_adapter, set_entities
 from nemo_bias.integration.decoding import manifest_entities, strategy
 from nemo_bias.integration.decoding.config import BiasedBeamConfig, biased_beam_config
 from nemo_bias.integration.decoding.manifest_entities import biased_decoders
@@ -38,6 +39,23 @@ def clips():
     """The bundled clips, with absolute paths."""
     items = [json.loads(line) for line in (DEMO / "clips.jsonl").read_text().splitlines()]
     return [{**item, "audio_filepath": str(DEMO / item["audio_filepath"])} for item in items]
+
+
+@pytest.fixture(scope="module")
+def unspoken(clips):
+    """The entities of the bundled list that are in none of the clips."""
+    said = {name for clip in clips for name in clip["names"]}
+    return [name for name in Path(LIST).read_text().splitlines() if name not in said]
+
+
+@pytest.fixture(scope="module")
+def adapted():
+    """The bundled checkpoint with the bundled adapter."""
+    from nemo.collections.asr.models import ASRModel
+
+    model = ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu").eval()
+    load_adapter(model, DEMO / "adapter.pt")
+    return model
 
 
 def decoding_config(model, strategy_name, **options):
@@ -75,7 +93,7 @@ def greedy(model, clips):
 
 @pytest.fixture(scope="module")
 def biased(model, clips):
-    """All clips with the bundled list, which is trusted a little too much, so that much is found."""
+    """All clips with the bundled list, which is trusted a little too much."""
     set_entities(model, LIST, weight=1.5, nbest=3)
     return transcribe(model, clips)
 
@@ -86,11 +104,18 @@ def texts(hypotheses):
 
 def assert_same(ours, theirs):
     """Two runs gave the very same hypotheses."""
+    assert_same_text(ours, theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.equal(a.y_sequence, b.y_sequence)
+
+
+def assert_same_text(ours, theirs):
+    """Two runs gave the same hypotheses, whatever log-probs [T, V] NeMo puts there: those of an adapter are biased."""
     for a, b in zip(ours, theirs, strict=True):
         assert a.text == b.text
-        assert torch.equal(a.y_sequence, b.y_sequence)
         assert float(a.score) == float(b.score)
         assert a.timestamp == b.timestamp
+        assert a.word_confidence == b.word_confidence
 
 
 def frames_of(hypothesis):
@@ -101,17 +126,37 @@ def frames_of(hypothesis):
 
 
 @pytest.mark.parametrize("timestamps", [None, True])
-@pytest.mark.parametrize("off", [False, True])
-def test_without_entities_nothing_changes(model, clips, monkeypatch, off, timestamps):
+@pytest.mark.parametrize("how", ["no list", "off", "nothing found"])
+def test_without_entities_nothing_changes(model, clips, unspoken, monkeypatch, how, timestamps):
     some = clips[:4]
-    use(model, "greedy_batch")
+    confidence = {"confidence_cfg__preserve_word_confidence": True}
+    use(model, "greedy_batch", **confidence)
     theirs = transcribe(model, some, timestamps=timestamps)
-    if off:
-        monkeypatch.setenv("NEMO_BIAS", "off")
-        use(model, "biased_beam", biased_beam__entity_file=LIST)
+    if how == "no list":
+        use(model, "biased_beam", **confidence)
+    elif how == "nothing found":
+        use(model, "biased_beam", biased_beam__entities=unspoken, **confidence)
     else:
-        use(model, "biased_beam")
-    assert_same(transcribe(model, some, timestamps=timestamps), theirs)
+        monkeypatch.setenv("NEMO_BIAS", "off")
+        use(model, "biased_beam", biased_beam__entity_file=LIST, **confidence)
+    ours = transcribe(model, some, timestamps=timestamps)
+    use(model, "greedy_batch", confidence_cfg__preserve_word_confidence=False)
+    assert_same(ours, theirs)
+    assert [getattr(h, "entity_spans", None) for h in ours] == [() if how == "nothing found" else None] * len(some)
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_an_idle_list_changes_nothing_but_where_it_writes_an_entity(request, model, clips, unspoken, adapter):
+    model = request.getfixturevalue("adapted") if adapter else model
+    use(model, "greedy_batch")
+    theirs = transcribe(model, clips, timestamps=True)
+    set_entities(model, unspoken)
+    ours = transcribe(model, clips, timestamps=True)
+    quiet = [k for k, hypothesis in enumerate(ours) if not hypothesis.entity_spans]
+    assert len(quiet) >= len(clips) - 2
+    assert_same_text([ours[k] for k in quiet], [theirs[k] for k in quiet])
+    biased = [k for k in quiet if not torch.equal(ours[k].y_sequence, theirs[k].y_sequence)]
+    assert bool(biased) == adapter
 
 
 def test_labels_from_nemo_are_decoded_as_greedy_does(model, clips, greedy):
@@ -138,15 +183,60 @@ def test_entities_are_found(greedy, biased):
             end = span.end
 
 
-def test_nbest_and_score(biased):
+@pytest.mark.parametrize("adapter", [False, True])
+def test_what_entities_do_not_replace_is_nemos(request, model, clips, greedy, biased, adapter):
+    """To the label: words that share no frame with an entity, and the blanks around them."""
+    if adapter:
+        adapted = request.getfixturevalue("adapted")
+        set_entities(adapted, LIST, min_probability=0.2)
+        biased = transcribe(adapted, clips)
+    blank, starts_word = model.decoding.blank_id, strategy.vocabulary_of(model.decoding).starts_word
+    changed = 0
+    for ours, theirs in zip(biased, greedy, strict=True):
+        labels, path = theirs.y_sequence.argmax(dim=-1).numpy(), ours.nbest[0].path
+        may_change = np.zeros(len(labels), bool)
+        for span in ours.entity_spans:
+            may_change[span.start : span.end + 1] = True
+        first = np.flatnonzero((labels != blank) & starts_word[np.minimum(labels, len(starts_word) - 1)])
+        spoken = np.flatnonzero(labels != blank)
+        for frames in np.split(spoken, np.searchsorted(spoken, first)):
+            if len(frames) and may_change[frames].any():
+                may_change[frames] = True
+        assert np.array_equal(path[~may_change], labels[~may_change])
+        changed += not np.array_equal(path, labels)
+    assert changed >= 5
+
+
+def test_a_higher_probability_is_found_less(model, greedy):
+    found = []
+    for least in (0.01, 0.5, 0.99, 0.9999999):
+        set_entities(model, LIST, min_probability=least)
+        hypotheses = decode(model, greedy)
+        assert all(span.probability >= least for h in hypotheses for span in h.entity_spans)
+        found.append(sum(len(h.entity_spans) for h in hypotheses))
+    assert found[0] > found[1] > found[2] >= found[3]
+    assert texts(decode(model, greedy)) == texts(greedy) or found[3] > 0
+
+
+def decode(model, hypotheses):
+    """Decodes the log-probs of hypotheses anew."""
+    log_probs = [h.y_sequence for h in hypotheses]
+    lengths = torch.tensor([len(each) for each in log_probs])
+    padded = torch.nn.utils.rnn.pad_sequence(log_probs, batch_first=True)
+    return model.decoding.ctc_decoder_predictions_tensor(padded, lengths, return_hypotheses=True)
+
+
+def test_nbest_and_score(model, biased):
     for hypothesis in biased:
-        assert 1 <= len(hypothesis.nbest) <= 3
-        assert hypothesis.nbest[0].text == hypothesis.text
-        assert len({transcript.tokens for transcript in hypothesis.nbest}) == len(hypothesis.nbest)
-        assert float(hypothesis.score) == pytest.approx(hypothesis.nbest[0].score)
+        best, *others = hypothesis.nbest
+        assert len(others) <= 2
+        assert (best.text, best.spans, best.score) == (hypothesis.text, hypothesis.entity_spans, 0.0)
+        assert len({transcript.text for transcript in hypothesis.nbest}) == len(hypothesis.nbest)
         scores = [transcript.score for transcript in hypothesis.nbest]
         assert scores == sorted(scores, reverse=True)
-        assert hypothesis.nbest[0].spans == hypothesis.entity_spans
+        spoken = np.flatnonzero(best.path != model.decoding.blank_id)
+        of_path = hypothesis.y_sequence[spoken, best.path[spoken]].sum()
+        assert float(hypothesis.score) == pytest.approx(float(of_path))  # as NeMo counts it
     assert any(len(h.nbest) == 3 for h in biased)
 
 
@@ -188,27 +278,26 @@ def test_words_have_times_and_confidences(model, clips):
     use(model, "greedy_batch", preserve_alignments=False, confidence_cfg__preserve_word_confidence=False)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_our_hypotheses_are_made_like_those_of_nemo(model, clips, batch_size):
-    """With a worthless entity and a beam of one, our decoder finds the best path, and NeMo treats it as its own."""
-    options = {
-        "preserve_alignments": True,
-        "confidence_cfg__preserve_frame_confidence": True,
-        "confidence_cfg__preserve_token_confidence": True,
-        "confidence_cfg__preserve_word_confidence": True,
-    }
-    use(model, "greedy_batch", **options)
-    theirs = transcribe(model, clips[:4], batch_size=batch_size, timestamps=True)
-    use(model, "biased_beam", biased_beam__entities=[{"text": "zyxwvut", "weight": 0}], biased_beam__beam_size=1, **options)
-    ours = transcribe(model, clips[:4], batch_size=batch_size, timestamps=True)
-    use(model, "greedy_batch", **dict.fromkeys(options, False))
-    for a, b in zip(ours, theirs, strict=True):
-        assert a.entity_spans == ()
-        assert a.text == b.text
-        assert a.timestamp == b.timestamp
-        for name in ("frame_confidence", "token_confidence", "word_confidence"):
-            assert [float(c) for c in getattr(a, name)] == pytest.approx([float(c) for c in getattr(b, name)])
-        assert torch.equal(a.alignments[0], b.alignments[0]) and torch.equal(a.alignments[1], b.alignments[1])
+def test_our_hypotheses_are_made_like_those_of_nemo(model, clips, greedy):
+    """NeMo's greedy decoder makes the same of log-probs whose best path is ours."""
+    use(model, "biased_beam", biased_beam__entity_file=LIST, preserve_alignments=True)
+    decoder = model.decoding.decoding
+    decoder.compute_timestamps = True
+    changed = 0
+    for hypothesis in greedy[:8]:
+        log_probs, lengths = hypothesis.y_sequence[None], torch.tensor([len(hypothesis.y_sequence)])
+        ((ours,),) = decoder(decoder_output=log_probs, decoder_lengths=lengths)
+        others = torch.ones_like(log_probs).scatter_(2, ours.y_sequence[None, :, None], 0.0)
+        ((theirs,),) = decoder.stock(decoder_output=log_probs - 1000 * others, decoder_lengths=lengths)
+        ((before,),) = decoder.stock(decoder_output=log_probs, decoder_lengths=lengths)
+        assert torch.equal(ours.y_sequence, theirs.y_sequence) and ours.y_sequence.dtype == theirs.y_sequence.dtype
+        assert ours.timestamp == theirs.timestamp and type(ours.timestamp) is type(theirs.timestamp)
+        assert float(ours.score) == pytest.approx(float(theirs.score)) and type(ours.score) is type(theirs.score)
+        assert torch.equal(ours.alignments[1], theirs.alignments[1])
+        assert torch.equal(ours.alignments[0], before.alignments[0])
+        changed += not torch.equal(ours.y_sequence, before.y_sequence)
+    assert changed
+    use(model, "greedy_batch", preserve_alignments=False)
 
 
 # Entities of single utterances

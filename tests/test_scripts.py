@@ -129,6 +129,7 @@ def test_transcribe_then_evaluate(expected, tmp_path):
         assert " ".join(word["word"] for word in result["timestamps_word"]) == result["pred_text"]
         for span in result["entity_spans"]:
             assert 0 <= span["start"] < span["end"] <= clip["duration"] + 0.1
+            assert 0.5 <= span["probability"] <= 1
             assert f" {span['phrase']} " in f" {result['pred_text']} "
     assert any(result["entity_spans"] for result in results)
 
@@ -166,13 +167,72 @@ def test_check_entities_with_a_broken_list(tmp_path):
     assert shown.startswith(f"check_entities.py: {path}:2: ") and "weight" in shown
 
 
+def test_check_entities_on_a_model_that_writes_both_cases(tmp_path):
+    """A phrase is looked for in several forms; each is written once."""
+    path = tmp_path / "names.txt"
+    path.write_text("port moresby\nTesla\nzoo\n")
+    program = f"""
+import sys
+sys.path.insert(0, "scripts")
+import check_entities
+from nemo_bias.decoder.vocabulary import Vocabulary
+letters = "abelmoprsty"
+pieces = ("▁", *letters, *letters.upper(), *"▁p ▁P".split())
+check_entities.model_vocabulary = lambda path: Vocabulary(pieces, len(pieces))
+sys.exit(check_entities.main([{str(path)!r}, "--model", {str(path)!r}]))
+"""
+    shown = run("-c", program, fails=True).splitlines()
+    assert shown[-1] == f"{path}: 3 entities, 2 phrases to look for, 1 not writable"
+
+
 def test_quickstart(tmp_path):
-    run(ROOT / "scripts" / "quickstart.py", "--json", tmp_path / "q.json")
+    shown = run(ROOT / "scripts" / "quickstart.py", "--json", tmp_path / "q.json")
     result = json.loads((tmp_path / "q.json").read_text())
+    scores = result["scores"]
     assert len(result["clips"]) == len(read_lines(DEMO / "clips.jsonl"))
-    assert list(result["scores"]) == ["greedy", "adapter", "beam", "both"]
-    assert result["scores"]["greedy"]["f1"] + 15 < result["scores"]["adapter"]["f1"]
-    assert result["scores"]["beam"]["f1"] + 3 < result["scores"]["both"]["f1"]
+    assert list(scores) == ["greedy", "adapter", "decoder", "both"]
+    assert scores["greedy"]["f1"] + 15 < scores["adapter"]["f1"]
+    assert scores["decoder"]["f1"] + 3 < scores["both"]["f1"]
+    assert scores["decoder"]["harmed"] <= 1
+    for clip in result["clips"]:
+        for way, spans in clip["entity_spans"].items():
+            assert all(0.5 <= span["probability"] <= 1 for span in spans)
+            assert all(f" {span['phrase']} " in f" {clip['texts'][way]} " for span in spans)
+    both = scores["both"]
+    assert sum(len(clip["names"]) for clip in result["clips"]) <= both["occurrences"] < shown.count("[")
+    right = f"{both['true_positives']} of {both['occurrences']} names are right"
+    assert shown.splitlines()[-1].startswith(f"With the list and the adapter, {right}")
+    assert "\033" not in shown
+
+
+def test_what_the_quickstart_marks_and_says(tmp_path):
+    shown = run(
+        "-c",
+        """
+import sys
+sys.path.insert(0, "scripts")
+from quickstart import COLOURS, MARKS, judged, marked, summary
+from nemo_bias.evaluation import score
+from nemo_bias.evaluation.occurrences import PhraseIndex
+phrases = ["new york", "york", "cork", "dublin"]
+index, said, heard = PhraseIndex(phrases), tuple("from cork to new york".split()), tuple("from dublin to new york".split())
+for marks in (MARKS, COLOURS):
+    print(repr(marked(heard, judged(said, heard, index), marks)))
+def said_of(reference, before, after):
+    scores = [score([reference], [text], phrases, [1.0], baseline=[before]) for text in (before, after)]
+    print(summary(*scores))
+said_of("from cork to new york", "from quark to new york", "fro dublin to new york")
+said_of("we saw cork", "we saw quark", "we saw cork")
+said_of("we saw cork and dublin", "we saw quark and doubling", "a so cork end cork dublin dublin")
+""",
+    ).splitlines()
+    assert shown == [
+        "'from !dublin! to [new york]'",
+        r"'from \x1b[1;31mdublin\x1b[0m to \x1b[1;32mnew york\x1b[0m'",
+        "With the list and the adapter, 2 of 3 names are right instead of 2, 1 is invented, and 1 other word was harmed.",
+        "With the list and the adapter, 1 of 1 name is right instead of 0, none is invented, and no other word was harmed.",
+        "With the list and the adapter, 2 of 2 names are right instead of 0, 2 are invented, and 3 other words were harmed.",
+    ]
 
 
 def test_train_then_evaluate_an_adapter(manifest, tmp_path):
@@ -183,20 +243,23 @@ def test_train_then_evaluate_an_adapter(manifest, tmp_path):
         *("contextual.layers=[12]", "training.common_words=10"),
     )
     assert f"{adapter}: the adapter 'names'" in shown
-    dev = tmp_path / "dev.jsonl"
+    data, near = tmp_path / "test.jsonl", tmp_path / "clips.txt"
     marked = [{**item, "entities": item["names"]} for item in read_lines(DEMO / "clips.jsonl")]
-    dev.write_text("".join(json.dumps(item) + "\n" for item in marked))
+    data.write_text("".join(json.dumps(item) + "\n" for item in marked))
+    near.write_text("books used\nteslas\n")
     measured = run(
-        *("scripts/evaluate_adapter.py", "--model", DEMO / "demo.nemo", "--adapter", adapter, "--dev", dev),
+        *("scripts/evaluate_adapter.py", "--model", DEMO / "demo.nemo", "--adapter", adapter, "--manifest", data),
         *("--audio-dir", DEMO, "--distractors", DEMO / "entities.txt", "--sources", "clips", "--sizes", "50"),
-        *("--output", tmp_path / "report"),
+        *("--near", tmp_path / "{source}.txt", "--output", tmp_path / "report"),
     )
     assert measured == (tmp_path / "report" / "adapter.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in measured.splitlines()[2:]]
-    assert {(row[0], row[1]) for row in rows} == {("clips dev", "50")}
-    assert {row[2] for row in rows} >= {"greedy", "adapter", "biased_beam", "adapter + biased_beam"}
-    by_decoder = {row[2]: float(row[4]) for row in rows}
-    assert by_decoder["biased_beam"] > by_decoder["greedy"] + 20
+    assert [(row[0], row[1]) for row in rows] == [("clips", "50")] * 4 + [("clips", "2 near")] * 4
+    assert [row[2] for row in rows] == ["greedy", "adapter", "biased_beam", "adapter + biased_beam"] * 2
+    by_decoder = {row[2]: row[3:] for row in rows[:4]}
+    assert float(by_decoder["biased_beam"][0]) > float(by_decoder["greedy"][0]) + 20
+    assert by_decoder["greedy"][6:8] == ["0.0", "0.0"] and "-" not in by_decoder["adapter + biased_beam"]
+    assert by_decoder["greedy"][4] == by_decoder["greedy"][8] == by_decoder["biased_beam"][8]  # idle: nothing changes
 
 
 def test_train_adapter_names_what_is_wrong(manifest, tmp_path):

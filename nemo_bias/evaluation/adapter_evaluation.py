@@ -1,4 +1,4 @@
-"""Measures what an adapter brings: greedy decoding and biased beam search, each without and with it."""
+"""Measures what an adapter brings: greedy decoding and entities by evidence, each without and with it, at their defaults."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
-from nemo_bias.decoder.spotter import ArcScoring
+from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
-from nemo_bias.evaluation.comparison import LogProbs, Utterances, experiment_list
+from nemo_bias.evaluation.comparison import ExperimentList, LogProbs, Utterances
 from nemo_bias.evaluation.metrics import BiasingScore
 from nemo_bias.evaluation.recogniser import batches_by_length, greedy_texts
 from nemo_bias.integration.decoding.strategy import vocabulary_of
@@ -23,9 +22,8 @@ from nemo_bias.integration.encoder.offering import tokenizer_of
 from nemo_bias.integration.training.layer_cache import LayerCache
 
 BATCH_SIZE = 16
-WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # of the list in beam search, tuned on development data
 
-COLUMNS = ("F1", "precision", "recall", "false alarms/h", "WER", "U-WER", "WER, distractors only")
+COLUMNS = ("F1", "precision", "recall", "false alarms/h", "WER", "U-WER", "harmed/1,000", "helped/1,000")
 
 
 @dataclass(frozen=True)
@@ -34,19 +32,17 @@ class AdapterRow:
 
     Attributes:
         data: the set's name.
-        distractors: phrases of the list that nobody says.
+        distractors: the name of the `ExperimentList`.
         system: the way.
-        weight: of the list in beam search.
-        score: with the whole list.
-        distractors_wer: word error rate with a list of the distractors only, in percent; None if not measured.
+        score: with the whole list; words are harmed or helped against greedy decoding without the adapter.
+        distractors_wer: word error rate with a list of the distractors only, in percent; None if there are none.
     """
 
     data: str
-    distractors: int
+    distractors: str
     system: str
-    weight: float | None
     score: BiasingScore
-    distractors_wer: float | None = None
+    distractors_wer: float | None
 
 
 class EncodedSet:
@@ -83,78 +79,62 @@ class EncodedSet:
                     found[k] = log_probs[row, :length].copy()
         return found
 
-    def greedy(self, log_probs: Sequence[LogProbs]) -> list[str]:
-        """Greedy decoding."""
-        return greedy_texts(log_probs, self.vocabulary)
-
-
-@dataclass(frozen=True)
-class _Beam:
-    """Beam search over one set with one list."""
-
-    vocabulary: Vocabulary
-    utterances: Utterances
-    log_probs: Sequence[LogProbs]
-    phrases: Sequence[str]
-
-    def score(self, weight: float) -> BiasingScore:
-        config = BeamSearchConfig(arcs=ArcScoring(weight=weight))
-        search = BiasedBeamSearch(self.vocabulary, config, threads=1)
-        compiled = search.compile(self.phrases)
-        texts = [search.decode(each[None], None, compiled)[0][0].text for each in self.log_probs]
-        return self.utterances.score(texts, self.phrases)
-
 
 def evaluate_adapter(
-    adapter: BiasingAdapter, sets: Mapping[str, EncodedSet], tuned_on: str, distractors: Sequence[str], count: int
+    adapter: BiasingAdapter, data: EncodedSet, name: str, lists: Sequence[ExperimentList]
 ) -> list[AdapterRow]:
-    """Measures an adapter on some sets with the same number of distractors.
+    """Measures an adapter on one set, with some lists.
 
     Args:
         adapter: in evaluation mode.
-        sets: by name.
-        tuned_on: the set on which the weight of the list in beam search is chosen, by entity F1.
-        distractors: phrases in a fixed order.
-        count: how many of them each list has, beside the entities of the set.
+        data: the set.
+        name: what the table calls it.
+        lists: each is measured whole and with its distractors only; the adapter and the decoder get the same.
     """
-    rows: list[AdapterRow] = []
-    weights: dict[str, float] = {}
-    for name in sorted(sets, key=lambda name: name != tuned_on):
-        data = sets[name]
-        listed = experiment_list(data.items, distractors, count)
-        phrases = listed.phrases
-        plain, biased = data.log_probs(), data.log_probs(adapter, phrases)
-        misled = data.log_probs(adapter, listed.distractors)
-        utterances = Utterances(data.items, plain, data.greedy(plain))
-        rows.append(AdapterRow(name, count, "greedy", None, utterances.score(utterances.greedy_texts, phrases)))
-        rows.append(
-            AdapterRow(
-                *(name, count, "adapter", None, utterances.score(data.greedy(biased), phrases)),
-                utterances.score(data.greedy(misled), listed.distractors).wer,
-            )
-        )
-        for system, beam in {
-            "biased_beam": _Beam(data.vocabulary, utterances, plain, phrases),
-            "adapter + biased_beam": _Beam(data.vocabulary, utterances, biased, phrases),
-        }.items():
-            if name == tuned_on:
-                scores = {weight: beam.score(weight) for weight in WEIGHTS}
-                weights[system] = max(scores, key=lambda weight: scores[weight].f1 or 0.0)
-            rows.append(AdapterRow(name, count, system, weights[system], beam.score(weights[system])))
+    plain = data.log_probs()
+    utterances = Utterances(data.items, plain, greedy_texts(plain, data.vocabulary))
+    rows = []
+    for listed in lists:
+        whole = _texts(adapter, data, utterances, listed.phrases)
+        misled = _texts(adapter, data, utterances, listed.distractors) if listed.distractors else {}
+        for system, texts in whole.items():
+            score = utterances.score(texts, listed.phrases)
+            wer = utterances.score(misled[system], listed.distractors).wer if misled else None
+            rows.append(AdapterRow(name, listed.name, system, score, wer))
     return rows
+
+
+def _texts(
+    adapter: BiasingAdapter, data: EncodedSet, utterances: Utterances, phrases: Sequence[str]
+) -> dict[str, Sequence[str]]:
+    """What each way of recognising writes with a list."""
+    biased = data.log_probs(adapter, phrases)
+    search = BiasedBeamSearch(data.vocabulary, threads=1)
+    entities = search.compile(phrases)
+    plain = utterances.log_probs
+    return {
+        "greedy": utterances.greedy_texts,
+        "adapter": greedy_texts(biased, data.vocabulary),
+        "biased_beam": [search.decode(each[None], lists=entities)[0][0].text for each in plain],
+        "adapter + biased_beam": [
+            search.decode(each[None], lists=entities, plain=own_plain[None])[0][0].text
+            for each, own_plain in zip(biased, plain, strict=True)
+        ],
+    }
 
 
 def adapter_markdown(rows: Sequence[AdapterRow]) -> str:
     """Renders rows as a Markdown table, without a newline at its end."""
     lines = [
-        f"| data | distractors | decoder | weight | {' | '.join(COLUMNS)} |",
-        f"|---|---:|---|---:|{'---:|' * len(COLUMNS)}",
+        f"| data | distractors | decoder | {' | '.join(COLUMNS)} | WER, distractors only |",
+        f"|---|---:|---|{'---:|' * (len(COLUMNS) + 1)}",
     ]
     for row in rows:
         score = row.score
-        numbers = (score.f1, score.precision, score.recall, score.false_alarms_per_hour, score.wer, score.u_wer)
-        cells = [row.data, f"{row.distractors:,}", row.system, "-" if row.weight is None else f"{row.weight:g}"]
-        cells += ["-" if number is None else f"{number:.1f}" for number in (*numbers, row.distractors_wer)]
+        numbers = [score.f1, score.precision, score.recall, score.false_alarms_per_hour, score.wer, score.u_wer]
+        numbers += [score.harmed_per_thousand, score.helped_per_thousand, row.distractors_wer]
+        cells = [row.data, row.distractors, row.system]
+        cells += ["-" if number is None else f"{number:.1f}" for number in numbers]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

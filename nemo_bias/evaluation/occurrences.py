@@ -88,16 +88,16 @@ def hits(
     pairs: Sequence[AlignedPair],
     reference: Words,
     hypothesis: Words,
-) -> set[Occurrence]:
+) -> dict[Occurrence, Occurrence]:
     """Reference occurrences which the hypothesis holds at the same place, each with a hypothesis occurrence of its own."""
     partner = right_words(reference, hypothesis, pairs)
     free = set(recognised)
-    found = set()
+    found = {}
     for occurrence in said:
         for offset, position in enumerate(occurrence.positions):
             candidate = Occurrence(partner[position] - offset, occurrence.words) if position in partner else None
             if candidate in free:
                 free.remove(candidate)
-                found.add(occurrence)
+                found[occurrence] = candidate
                 break
     return found

@@ -18,7 +18,7 @@ def set_entities(model: Any, entities: str | Iterable[str | Mapping[str, Any]] =
     Args:
         model: a restored NeMo model.
         entities: path of an entity list, or the entities: strings, or mappings with the keys of a JSONL list.
-        options: fields of the config node `biased_beam`, such as `weight=1.2` or `beam_size=16`.
+        options: fields of the config node `biased_beam`, such as `min_probability=0.3` or `nbest=5`.
 
     Raises:
         EntityListError: the list is broken.

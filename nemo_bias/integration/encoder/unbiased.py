@@ -41,7 +41,7 @@ def unbiased_handed_over(model: Any, decoders: Sequence[BiasedBeamInfer]) -> Ite
             decoded = True
             unbiased, biased = encoded[-2:]
             if not torch.equal(unbiased, biased):
-                of_batch = head(encoder_output=unbiased)
+                of_batch = head(encoder_output=unbiased).detach()  # without NeMo's mark of its axes, which decoders refuse
                 for decoder in decoders:
                     decoder.unbiased_log_probs = of_batch
 
