@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,6 +78,25 @@ class Transcript:
     path: NDArray[np.int32]
 
 
+@dataclass(frozen=True)
+class ArcEvidence:
+    """What speaks for and against the arcs of an utterance that may be taken, before it is weighed.
+
+    Attributes:
+        phrase: [n] position of each arc's phrase in the list.
+        terms: [n, terms] in the order of `probability.TERMS`.
+        certainty: of the utterance, from 0 to 1.
+        adapter: whether an adapter biased the log-probs.
+        text_with: the text of the utterance with one arc alone in it, given by its position.
+    """
+
+    phrase: NDArray[np.int32]
+    terms: NDArray[np.float32]
+    certainty: float
+    adapter: bool
+    text_with: Callable[[int], str]
+
+
 class _Candidates(NamedTuple):
     """The arcs of an utterance that may be taken, and what is needed to write them."""
 
@@ -89,6 +108,8 @@ class _Candidates(NamedTuple):
     arcs: EntityArcs
     places: Places
     number: NDArray[np.int64]  # [n] which arcs
+    terms: NDArray[np.float32]  # [n, terms]
+    certainty: float
     log_odds: NDArray[np.float32]  # [n]
     gain: NDArray[np.float32]  # [n] log-odds above those that are asked for
 
@@ -174,6 +195,33 @@ class BiasedBeamSearch:
         with ThreadPoolExecutor(min(self.threads, batch)) as pool:
             return list(pool.map(one, range(batch)))
 
+    def evidence(
+        self, log_probs: NDArray[np.float32], entities: CompiledList, plain: NDArray[np.float32] | None = None
+    ) -> ArcEvidence:
+        """Collects the evidence on one utterance with method ``arcs``, to fit or check the weights of its terms.
+
+        Args:
+            log_probs: [T, V] natural logarithms.
+            entities: the list.
+            plain: [T, V] without an adapter's bias, as in `decode`.
+
+        Raises:
+            ValueError: as `decode` does.
+        """
+        log_probs = self._checked(log_probs[None], "log_probs")[0]
+        plain = log_probs if plain is None else self._checked(plain[None], "plain")[0]
+        best = _best_of(log_probs, 0)
+        plain_best = best if plain is log_probs else _best_of(plain, 0)
+        labels = plain.argmax(axis=1).astype(np.int32)
+        found = self._candidates(log_probs, best, plain, plain_best, labels, entities)
+        return ArcEvidence(
+            entities.phrase_of[found.arcs.phrase[found.number]],
+            found.terms,
+            found.certainty,
+            plain is not log_probs,
+            lambda k: self._transcript(found, np.array([k]), entities, 0.0).text,
+        )
+
     def _checked(self, log_probs: NDArray[np.float32], name: str) -> NDArray[np.float32]:
         log_probs = np.asarray(log_probs)
         if log_probs.ndim != 3 or log_probs.shape[2] != self.vocabulary.size:
@@ -240,12 +288,14 @@ class BiasedBeamSearch:
         certainty = math.exp(plain_best[spoken].mean()) if spoken.any() else 1.0
         weights = self._weights.at(certainty, adapter=plain is not log_probs)
         common = self._commonness(arcs, places, words, number, entities)
-        log_odds = terms_of(facts[number], rivals, common, len(entities)) @ weights
+        terms = terms_of(facts[number], rivals, common, len(entities))
+        log_odds = terms @ weights
         least = math.log(self.options.min_probability / (1 - self.options.min_probability))
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
         log_odds += trust + entities.log_weights[arcs.phrase[number]]
+        gain = log_odds - np.float32(least)
         return _Candidates(
-            log_probs, plain, plain_best, labels, words, arcs, places, number, log_odds, log_odds - np.float32(least)
+            *(log_probs, plain, plain_best, labels, words, arcs, places, number, terms, certainty, log_odds, gain)
         )
 
     def _commonness(

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from nemo_bias.decoder.search import BeamSearchConfig, BiasedBeamSearch
-from nemo_bias.decoder.spotter import ArcScoring
+from nemo_bias.decoder.config import DecodingOptions
+from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import LogProbs, Utterances, experiment_list
 from nemo_bias.evaluation.metrics import BiasingScore
@@ -98,8 +98,7 @@ class _Beam:
     phrases: Sequence[str]
 
     def score(self, weight: float) -> BiasingScore:
-        config = BeamSearchConfig(arcs=ArcScoring(weight=weight))
-        search = BiasedBeamSearch(self.vocabulary, config, threads=1)
+        search = BiasedBeamSearch(self.vocabulary, DecodingOptions(weight=weight), threads=1)
         compiled = search.compile(self.phrases)
         texts = [search.decode(each[None], None, compiled)[0][0].text for each in self.log_probs]
         return self.utterances.score(texts, self.phrases)
