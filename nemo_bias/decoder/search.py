@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +79,25 @@ class Transcript:
     path: NDArray[np.int32]
 
 
+@dataclass(frozen=True)
+class ArcEvidence:
+    """What speaks for and against the arcs of an utterance that may be taken, before it is weighed.
+
+    Attributes:
+        phrase: [n] position of each arc's phrase in the list.
+        terms: [n, terms] in the order of `probability.TERMS`.
+        certainty: of the utterance, from 0 to 1.
+        adapter: whether an adapter biased the log-probs.
+        text_with: the text of the utterance with one arc alone in it, given by its position.
+    """
+
+    phrase: NDArray[np.int32]
+    terms: NDArray[np.float32]
+    certainty: float
+    adapter: bool
+    text_with: Callable[[int], str]
+
+
 class _Candidates(NamedTuple):
     """The arcs of an utterance that may be taken, and what is needed to write them."""
 
@@ -90,6 +109,8 @@ class _Candidates(NamedTuple):
     arcs: EntityArcs
     places: Places
     number: NDArray[np.int64]  # [n] which arcs
+    terms: NDArray[np.float32]  # [n, terms]
+    certainty: float
     log_odds: NDArray[np.float32]  # [n]
     gain: NDArray[np.float32]  # [n] log-odds above those that are asked for
     written: NDArray[np.bool_]  # [n] whether greedy decoding writes the entity as it is listed
@@ -177,6 +198,33 @@ class BiasedBeamSearch:
         with ThreadPoolExecutor(min(self.threads, batch)) as pool:
             return list(pool.map(one, range(batch)))
 
+    def evidence(
+        self, log_probs: NDArray[np.float32], entities: CompiledList, plain: NDArray[np.float32] | None = None
+    ) -> ArcEvidence:
+        """Collects the evidence on one utterance with method ``arcs``, to fit or check the weights of its terms.
+
+        Args:
+            log_probs: [T, V] natural logarithms.
+            entities: the list.
+            plain: [T, V] without an adapter's bias, as in `decode`.
+
+        Raises:
+            ValueError: as `decode` does.
+        """
+        log_probs = self._checked(log_probs[None], "log_probs")[0]
+        plain = log_probs if plain is None else self._checked(plain[None], "plain")[0]
+        best = _best_of(log_probs, 0)
+        plain_best = best if plain is log_probs else _best_of(plain, 0)
+        labels = plain.argmax(axis=1).astype(np.int32)
+        found = self._candidates(log_probs, best, plain, plain_best, labels, entities, -np.inf)
+        return ArcEvidence(
+            entities.phrase_of[found.arcs.phrase[found.number]],
+            found.terms,
+            found.certainty,
+            plain is not log_probs,
+            lambda k: self._transcript(found, np.array([k]), entities, 0.0).text,
+        )
+
     def _checked(self, log_probs: NDArray[np.float32], name: str) -> NDArray[np.float32]:
         log_probs = np.asarray(log_probs)
         if log_probs.ndim != 3 or log_probs.shape[2] != self.vocabulary.size:
@@ -202,7 +250,8 @@ class BiasedBeamSearch:
         """The greedy text with the entities in it."""
         if entities is None or not len(entities) or not len(labels):
             return [self._greedy(labels)]
-        found = self._candidates(log_probs, best, plain, plain_best, labels, entities)
+        worth_keeping = _log_odds(min(self.options.min_probability, LEAST_ALTERNATIVE if nbest > 1 else 1.0)) - 1e-3
+        found = self._candidates(log_probs, best, plain, plain_best, labels, entities, worth_keeping)
         if not len(found.number):
             return [self._greedy(labels)]
         chosen = choose(found.slots, found.gain, self.vocabulary.boundaries)
@@ -224,7 +273,9 @@ class BiasedBeamSearch:
         plain_best: NDArray[np.float32],
         labels: NDArray[np.int32],
         entities: CompiledList,
+        worth_keeping: float,
     ) -> _Candidates:
+        """The arcs that may be taken, if their log-odds are worth keeping."""
         blank, boundaries, pieces = self.vocabulary.blank, self.vocabulary.boundaries, self._pieces
         margin, most = self.options.token_margin, self.options.most_tokens
         arcs = find_arcs(log_probs, best, blank, margin, most, entities.automaton)
@@ -241,21 +292,23 @@ class BiasedBeamSearch:
         spoken = labels != blank
         certainty = math.exp(plain_best[spoken].mean()) if spoken.any() else 1.0
         weights = self._weights.at(certainty, adapter=plain is not log_probs)
-        changing = number[facts[number, EDITS] > 0]
+        changing = facts[number, EDITS] > 0
         common = np.zeros(len(number), np.float32)
-        common[facts[number, EDITS] > 0] = self._commonness(arcs, places, words, changing, entities)
-        log_odds = terms_of(facts[number], rivals, common, len(entities)) @ weights
-        least = math.log(self.options.min_probability / (1 - self.options.min_probability))
+        common[changing] = self._commonness(arcs, places, words, number[changing], entities)
+        terms = terms_of(facts[number], rivals, common, len(entities))
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
-        log_odds += trust + entities.log_weights[arcs.phrase[number]]
-        likely = log_odds > min(least, math.log(LEAST_ALTERNATIVE)) - 1e-3
-        number, log_odds = number[likely], log_odds[likely]
+        log_odds = terms @ weights + trust + entities.log_weights[arcs.phrase[number]]
+        kept = log_odds >= worth_keeping
+        number, terms, log_odds = number[kept], terms[kept], log_odds[kept]
         listed = (entities.phrases[k] for k in entities.phrase_of[arcs.phrase[number]])
         replaced = (self._text_of(words, places.whole_low[arc], places.whole_high[arc]) for arc in number)
         written = np.array([a == b for a, b in zip(listed, replaced, strict=True)], np.bool_)
         slots = slots_of(number, written, arcs, places, words)
-        gain = log_odds - np.float32(least)
-        return _Candidates(log_probs, plain, plain_best, labels, words, arcs, places, number, log_odds, gain, written, slots)
+        gain = log_odds - np.float32(_log_odds(self.options.min_probability))
+        return _Candidates(
+            *(log_probs, plain, plain_best, labels, words, arcs, places, number, terms, certainty, log_odds, gain),
+            *(written, slots),
+        )
 
     def _text_of(self, words: GreedyWords, low: int, high: int) -> str:
         return self.vocabulary.text(words.token[low:high].tolist())
@@ -391,6 +444,10 @@ def _collapsed(labels: NDArray[np.int32], blank: int) -> tuple[int, ...]:
     return tuple(labels[changed & (labels != blank)].tolist())
 
 
+def _log_odds(probability: float) -> float:
+    return math.log(probability / (1 - probability)) if probability < 1 else math.inf
+
+
 def _probability(log_odds: float) -> float:
     return 1 / (1 + math.exp(-max(-700.0, log_odds)))
 
@@ -401,7 +458,7 @@ def _alternatives(
     """The best choice without each candidate that was chosen and with each other, and what it loses; least first."""
     best = float(found.gain[chosen].sum())
     ways = []
-    for k in np.flatnonzero(found.log_odds > math.log(LEAST_ALTERNATIVE)).tolist():
+    for k in np.flatnonzero(found.log_odds > _log_odds(LEAST_ALTERNATIVE)).tolist():
         gain = found.gain.copy()
         gain[k] = -1.0 if k in chosen else DECISIVE
         other = choose(found.slots, gain, boundaries)

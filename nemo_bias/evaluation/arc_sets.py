@@ -1,0 +1,224 @@
+"""Arcs to fit and check the weights of evidence with: what speaks for them, and whether they are right.
+
+A *regime* is a kind of log-probs: those of a strong recogniser, of a weak one, of one with an adapter. An *experiment* is
+one source of utterances with one list. Each regime and experiment make one *set* of arcs. Nothing here imports NeMo; regimes
+of checkpoints are in `nemo_bias.evaluation.regimes`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_bias.decoder.config import DecodingOptions
+from nemo_bias.decoder.probability import TERMS, EvidenceWeights
+from nemo_bias.decoder.search import ArcEvidence, BiasedBeamSearch
+from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.evaluation.comparison import ExperimentList, LogProbs, Utterances, experiment_list
+from nemo_bias.evaluation.metrics import BiasingScore
+from nemo_bias.evaluation.occurrences import PhraseIndex, Words, align, hits
+from nemo_bias.evaluation.recogniser import greedy_texts
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Utterances of one source, and the list that they are decoded with.
+
+    Attributes:
+        source: the folder that their audio paths start with.
+        items: lines of the manifest with `text`, `duration` (seconds) and `entities`.
+        numbers: their places in the manifest, from 0.
+        listed: the list.
+    """
+
+    source: str
+    items: Sequence[Mapping[str, Any]]
+    numbers: Sequence[int]
+    listed: ExperimentList
+
+
+class Regime(ABC):
+    """A kind of log-probs.
+
+    Attributes:
+        name: what tables call it.
+        weight: how much its sets count in the fit; 1 is usual.
+        vocabulary: the recogniser's tokens.
+    """
+
+    name: str
+    weight: float
+    vocabulary: Vocabulary
+
+    @abstractmethod
+    def log_probs(self, experiment: Experiment) -> tuple[Sequence[LogProbs], Sequence[LogProbs] | None]:
+        """Log-probs [T, V] of each utterance; with an adapter, those biased by the list, and those without bias."""
+
+
+class FixedRegime(Regime):
+    """Log-probs that do not depend on the list.
+
+    Args:
+        name: what tables call it.
+        weight: how much its sets count in the fit.
+        vocabulary: the recogniser's tokens.
+        log_probs: [T, V] of each line of the manifest.
+    """
+
+    def __init__(self, name: str, weight: float, vocabulary: Vocabulary, log_probs: Sequence[LogProbs]) -> None:
+        self.name, self.weight, self.vocabulary = name, weight, vocabulary
+        self._log_probs = log_probs
+
+    def log_probs(self, experiment: Experiment) -> tuple[Sequence[LogProbs], None]:
+        """Those of the experiment's utterances."""
+        return [self._log_probs[k] for k in experiment.numbers], None
+
+
+@dataclass(frozen=True)
+class ArcSet:
+    """The n arcs that may be taken in the U utterances of an experiment, in the log-probs of a regime.
+
+    Attributes:
+        regime: its name.
+        source: the utterances' source.
+        listed: the list's name.
+        weight: the regime's.
+        adapter: whether an adapter biased the log-probs.
+        terms: [n, terms] in the order of `probability.TERMS`, with word frequencies if there are any.
+        right: [n] whether the arc, alone in the greedy text, makes its phrase a hit.
+        utterance: [n] in which each arc was found, from 0, rising.
+        certainty: [U] of each utterance.
+    """
+
+    regime: str
+    source: str
+    listed: str
+    weight: float
+    adapter: bool
+    terms: NDArray[np.float32]
+    right: NDArray[np.bool_]
+    utterance: NDArray[np.int64]
+    certainty: NDArray[np.float64]
+
+    @property
+    def name(self) -> str:
+        """What error messages call it."""
+        return f"{self.regime}, {self.source}, {self.listed} distractors"
+
+    def log_odds(self, weights: Sequence[EvidenceWeights]) -> NDArray[np.float64]:
+        """[n] of the arcs, as the decoder computes them; utterance u is weighed with weights u % len(weights)."""
+        log_odds = np.zeros(len(self.right))
+        first = np.searchsorted(self.utterance, np.arange(len(self.certainty) + 1))
+        for u, certainty in enumerate(self.certainty.tolist()):
+            rows = slice(first[u], first[u + 1])
+            log_odds[rows] = self.terms[rows] @ weights[u % len(weights)].at(certainty, self.adapter)
+        return log_odds
+
+
+def probabilities(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Those of log-odds."""
+    found: NDArray[np.float64] = np.exp(-np.logaddexp(0, -log_odds))
+    return found
+
+
+def experiments_of(
+    items: Sequence[Mapping[str, Any]],
+    sources: Sequence[str],
+    distractors: Sequence[str],
+    sizes: Sequence[int],
+    near: Mapping[str, Sequence[str]] | None = None,
+    most_utterances: int | None = None,
+) -> list[Experiment]:
+    """One experiment for each source and list.
+
+    Args:
+        items: lines of a manifest with `audio_filepath`, `text`, `duration` and `entities`.
+        sources: folders that audio paths start with.
+        distractors: phrases in a fixed order.
+        sizes: a list for each: every entity of the source, and so many of the distractors.
+        near: by source, the phrases of one more list that sound near what is said; None: there is no such list.
+        most_utterances: of each source; None: all.
+
+    Raises:
+        ValueError: there is nothing of a source, or there are not enough distractors.
+    """
+    experiments = []
+    for source in sources:
+        numbers = [k for k, item in enumerate(items) if Path(item["audio_filepath"]).parts[0] == source]
+        if not numbers:
+            raise ValueError(f"no audio_filepath starts with {source}/; change --sources")
+        numbers = numbers[:most_utterances]
+        own = [items[k] for k in numbers]
+        lists = [experiment_list(own, distractors, size) for size in sizes]
+        if near is not None:
+            lists.append(experiment_list(own, near[source]))
+        experiments += [Experiment(source, own, numbers, listed) for listed in lists]
+    return experiments
+
+
+def collect_arcs(regime: Regime, experiment: Experiment, word_frequencies: str | None) -> ArcSet:
+    """Finds the arcs that the decoder would weigh, and whether they are right.
+
+    Args:
+        regime: gives the log-probs.
+        experiment: the utterances and the list.
+        word_frequencies: the decoding option of that name.
+    """
+    search = BiasedBeamSearch(regime.vocabulary, DecodingOptions(word_frequencies=word_frequencies), threads=1)
+    phrases = experiment.listed.phrases
+    entities, index = search.compile(phrases), PhraseIndex(phrases)
+    log_probs, plain = regime.log_probs(experiment)
+    terms, right, counts, certainty = [np.zeros((0, len(TERMS)), np.float32)], [np.zeros(0, np.bool_)], [], []
+    for k, item in enumerate(experiment.items):
+        evidence = search.evidence(log_probs[k], entities, None if plain is None else plain[k])
+        terms.append(evidence.terms)
+        right.append(right_arcs(evidence, phrases, tuple(item["text"].split()), index))
+        counts.append(len(evidence.phrase))
+        certainty.append(evidence.certainty)
+    return ArcSet(
+        *(regime.name, experiment.source, experiment.listed.name, regime.weight, plain is not None),
+        *(np.concatenate(terms), np.concatenate(right), np.repeat(np.arange(len(counts)), counts), np.array(certainty)),
+    )
+
+
+def right_arcs(evidence: ArcEvidence, phrases: Sequence[str], reference: Words, index: PhraseIndex) -> NDArray[np.bool_]:
+    """[n] whether each arc of an utterance, alone in the greedy text, makes its phrase a hit.
+
+    Args:
+        evidence: on the arcs.
+        phrases: of the list.
+        reference: what was said.
+        index: of the list.
+    """
+    right = np.zeros(len(evidence.phrase), np.bool_)
+    said = index.occurrences(reference)
+    for k, phrase in enumerate(evidence.phrase.tolist()):
+        words = tuple(phrases[phrase].split())
+        if any(occurrence.words == words for occurrence in said):
+            text = tuple(evidence.text_with(k).split())
+            found = hits(said, index.occurrences(text), align(reference, text), reference, text)
+            right[k] = any(occurrence.words == words for occurrence in found)
+    return right
+
+
+def decoding_score(
+    regime: Regime, experiment: Experiment, word_frequencies: str | None, evidence_files: Sequence[str | Path]
+) -> BiasingScore:
+    """Decodes an experiment at the decoder's defaults, utterance u with the weights of file u % len(evidence_files)."""
+    options = [DecodingOptions(word_frequencies=word_frequencies, evidence_file=str(file)) for file in evidence_files]
+    searches = [BiasedBeamSearch(regime.vocabulary, each, threads=1) for each in options]
+    entities = searches[0].compile(experiment.listed.phrases)
+    log_probs, plain = regime.log_probs(experiment)
+    texts = []
+    for k, own in enumerate(log_probs):
+        unbiased = None if plain is None else plain[k][None]
+        ((transcript,),) = searches[k % len(searches)].decode(own[None], lists=entities, plain=unbiased)
+        texts.append(transcript.text)
+    greedy = greedy_texts(log_probs if plain is None else plain, regime.vocabulary)
+    return Utterances(experiment.items, log_probs, greedy).score(texts, experiment.listed.phrases)

@@ -1,0 +1,220 @@
+"""Whether probabilities of entity arcs mean what they say: tables, and a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from nemo_bias.decoder.probability import read_weights
+from nemo_bias.evaluation.arc_sets import ArcSet, Experiment, Regime, decoding_score, probabilities
+from nemo_bias.evaluation.metrics import BiasingScore
+
+BINS = (0.2, 0.4, 0.6, 0.8, 1.0)  # edges; arcs below the first are nearly all that there are, and say little
+PANEL, DOTS_PER_INCH = 3.2, 120  # inches
+COLOUR = "#1f5fa8"
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Arcs whose probability lies between two edges.
+
+    Attributes:
+        low: from this.
+        high: up to this, itself left out, but for 1.
+        count: of the arcs.
+        mean: of their probabilities; 0 if there are none.
+        share: of them that are right; likewise.
+    """
+
+    low: float
+    high: float
+    count: int
+    mean: float
+    share: float
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """What weights do on one set of arcs.
+
+    Attributes:
+        regime: its name.
+        source: the utterances' source.
+        listed: the list's name.
+        right: [n] whether each arc is right.
+        probability: [n] of each arc.
+        log_loss: in nats for each right arc.
+        log_loss_without: the same without word frequencies; None if that was not measured.
+        score: of decoding.
+    """
+
+    regime: str
+    source: str
+    listed: str
+    right: NDArray[np.bool_]
+    probability: NDArray[np.float64]
+    log_loss: float
+    log_loss_without: float | None
+    score: BiasingScore
+
+
+def measure(
+    regime: Regime,
+    experiment: Experiment,
+    arcs: ArcSet,
+    word_frequencies: str | None,
+    evidence_files: Sequence[str | Path],
+) -> SetResult:
+    """Measures weights on one set.
+
+    Args:
+        regime: the set's.
+        experiment: the set's.
+        arcs: the set's, with word frequencies if there are any.
+        word_frequencies: the decoding option of that name.
+        evidence_files: of the weights; utterance u is weighed and decoded with file u % len(evidence_files).
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: it holds no weights.
+    """
+    weights = [read_weights(file, with_frequencies=word_frequencies is not None) for file in evidence_files]
+    log_odds = arcs.log_odds(weights)
+    without = None
+    if word_frequencies is not None:
+        without = _log_loss(arcs, arcs.log_odds([read_weights(file, with_frequencies=False) for file in evidence_files]))
+    return SetResult(
+        regime=arcs.regime,
+        source=arcs.source,
+        listed=arcs.listed,
+        right=arcs.right,
+        probability=probabilities(log_odds),
+        log_loss=_log_loss(arcs, log_odds),
+        log_loss_without=without,
+        score=decoding_score(regime, experiment, word_frequencies, evidence_files),
+    )
+
+
+def _log_loss(arcs: ArcSet, log_odds: NDArray[np.float64]) -> float:
+    loss = np.logaddexp(0, log_odds) - arcs.right * log_odds
+    return float(loss.sum() / max(1, int(arcs.right.sum())))
+
+
+def bins_of(probability: NDArray[np.float64], right: NDArray[np.bool_]) -> list[Bin]:
+    """Sorts arcs into `BINS`.
+
+    Args:
+        probability: [n] of the arcs.
+        right: [n] whether they are right.
+    """
+    bins = []
+    for low, high in pairwise(BINS):
+        inside = (probability >= low) & ((probability < high) | (high == BINS[-1]))
+        count = int(np.count_nonzero(inside))
+        mean, share = (probability[inside].mean(), right[inside].mean()) if count else (0.0, 0.0)
+        bins.append(Bin(low, high, count, float(mean), float(share)))
+    return bins
+
+
+def bins_by_regime(results: Sequence[SetResult]) -> dict[str, list[Bin]]:
+    """The bins of each regime, all its sets together."""
+    regimes = dict.fromkeys(result.regime for result in results)
+    return {
+        regime: bins_of(
+            np.concatenate([result.probability for result in results if result.regime == regime]),
+            np.concatenate([result.right for result in results if result.regime == regime]),
+        )
+        for regime in regimes
+    }
+
+
+def calibration_markdown(regimes: Mapping[str, Sequence[Bin]]) -> str:
+    """Renders bins as a Markdown table, a row for each regime, without a newline at its end."""
+    header = ["probability", *(f"{low:g} to {high:g}" for low, high in pairwise(BINS))]
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    for regime, bins in regimes.items():
+        cells = [f"{each.share:.2f} at {each.mean:.2f} ({each.count:,})" if each.count else "-" for each in bins]
+        lines.append([regime.replace("|", "\\|"), *cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def results_markdown(results: Sequence[SetResult]) -> str:
+    """Renders what weights do on each set as a Markdown table, without a newline at its end."""
+    without = any(result.log_loss_without is not None for result in results)
+    header = ["regime", "source", "distractors", "arcs", "right", "log-loss", *(["without frequencies"] if without else [])]
+    header += ["F1 %", "false alarms / h", "harmed / 1,000"]
+    lines = [header, ["---", "---"] + ["---:"] * (len(header) - 2)]
+    for result in results:
+        cells = [result.regime.replace("|", "\\|"), result.source, result.listed, f"{len(result.right):,}"]
+        cells += [str(np.count_nonzero(result.right)), f"{result.log_loss:.3f}"]
+        cells += [_number(result.log_loss_without, 3)] if without else []
+        score = result.score
+        cells += [_number(score.f1, 1), _number(score.false_alarms_per_hour, 1), _number(score.harmed_per_thousand, 2)]
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def calibration_report(results: Sequence[SetResult], title: str) -> str:
+    """Both tables, with what they show, as a Markdown text."""
+    return f"""# {title}
+
+Share of the arcs that are right, at the mean of their probabilities, with their number.
+
+{calibration_markdown(bins_by_regime(results))}
+
+Each set: log-loss in nats for each right arc, and decoding at min_probability 0.5.
+
+{results_markdown(results)}
+"""
+
+
+def plot_calibration(regimes: Mapping[str, Sequence[Bin]], path: str | Path) -> None:
+    """Draws a reliability diagram for each regime, as PNG.
+
+    Bars show the range in which the share would lie for two thirds of all draws of as many arcs (one standard error).
+
+    Args:
+        regimes: their bins.
+        path: where to write it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    figure = Figure(figsize=(PANEL * max(1, len(regimes)), PANEL + 0.3), dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, max(1, len(regimes)), sharey=True, squeeze=False)[0]
+    for axis, (regime, bins) in zip(axes, regimes.items(), strict=False):
+        axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
+        filled = [each for each in bins if each.count]
+        errors = [math.sqrt(each.mean * (1 - each.mean) / each.count) for each in filled]
+        means, shares = [each.mean for each in filled], [each.share for each in filled]
+        axis.errorbar(means, shares, yerr=errors, color=COLOUR, marker="o", markersize=5, linewidth=1.5, capsize=3)
+        for each in filled:
+            axis.annotate(
+                f"{each.count:,}",
+                (each.mean, each.share),
+                xytext=(6, -12),
+                textcoords="offset points",
+                fontsize=8,
+                color="0.3",
+            )
+        axis.set(title=regime, xlabel="mean probability", xlim=(0, 1.05), ylim=(0, 1.05), aspect="equal")
+        axis.set_xticks(BINS)
+        axis.set_yticks(BINS)
+        axis.grid(color="0.9")
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("share of arcs that are right")
+    figure.savefig(path, format="png")
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,190 @@
+"""Fits the weights of evidence: a logistic regression on arcs of which it is known whether they are right.
+
+The log-odds of an arc are a constant and, for every term t, a weight times t and another times t and the certainty c of the
+utterance: a straight line between the weights at the certainties `UNSURE` and `SURE`. Terms that tell nothing more with c
+have one weight: `common_and_sure`, and `lift` and `root_lift`, which are there with an adapter only. The adapter also has
+weights of its own for two other terms.
+
+Each set of arcs counts the same, however many arcs it has: an arc weighs 100 / (right arcs of its set), times the weight of
+its regime. A ridge of `RIDGE` on standardised columns keeps the weights finite.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_bias.decoder.probability import DEFAULT_FILE, LEAST_CERTAINTY, SURE, TERMS, UNSURE, read_weights
+from nemo_bias.evaluation.arc_sets import ArcSet, probabilities
+
+RIDGE = 1e-2
+FOLDS = 4
+STEPS = 50  # of Newton's method, at most
+FREQUENCY_TERMS = ("common", "common_and_sure")
+LIFTS = ("lift", "root_lift")
+ADAPTER_TERMS = ("gap", "characters", *LIFTS)
+
+Part = dict[str, float]  # a weight for each term
+Variant = dict[str, Part]  # the parts `unsure`, `sure` and `adapter`
+
+
+class Column(NamedTuple):
+    """A column of the design matrix: a term, as it is or times the certainty, for all arcs or those with an adapter."""
+
+    term: str
+    times_certainty: bool = False
+    adapter: bool = False
+
+
+def columns_of(with_frequencies: bool) -> list[Column]:
+    """The columns of the design matrix; the constant is none of them."""
+    terms = [term for term in TERMS if term not in LIFTS and (with_frequencies or term not in FREQUENCY_TERMS)]
+    plain = [Column(term) for term in terms if term != "constant"]
+    certain = [Column(term, times_certainty=True) for term in terms if term != "common_and_sure"]
+    return plain + certain + [Column(term, adapter=True) for term in ADAPTER_TERMS]
+
+
+def design_matrix(arcs: ArcSet, columns: Sequence[Column]) -> NDArray[np.float64]:
+    """[n, columns] of a set's n arcs."""
+    certainty = np.maximum(LEAST_CERTAINTY, arcs.certainty)[arcs.utterance]
+    position = {term: k for k, term in enumerate(TERMS)}
+    matrix = np.zeros((len(arcs.right), len(columns)))
+    for k, column in enumerate(columns):
+        if arcs.adapter or not column.adapter:
+            matrix[:, k] = arcs.terms[:, position[column.term]]
+        if column.times_certainty:
+            matrix[:, k] *= certainty
+    return matrix
+
+
+def arc_weights(arcs: ArcSet) -> NDArray[np.float64]:
+    """[n] how much each arc of a set counts in the fit."""
+    return np.full(len(arcs.right), 100 * arcs.weight / max(1, int(arcs.right.sum())))
+
+
+def logistic_regression(
+    matrix: NDArray[np.float64], right: NDArray[np.bool_], weights: NDArray[np.float64], ridge: float = RIDGE
+) -> NDArray[np.float64]:
+    """Maximum likelihood of a logistic model, by Newton's method (iteratively reweighted least squares).
+
+    Args:
+        matrix: [n, columns].
+        right: [n] the outcomes.
+        weights: [n] how much each row counts.
+        ridge: times half the sum of the squared weights of the standardised columns: what they cost.
+
+    Returns:
+        [1 + columns] the constant, and the weights of the columns as they are; 0 for a column that does not vary.
+    """
+    mean, deviation = matrix.mean(axis=0), matrix.std(axis=0)
+    varies = deviation > 1e-9 * np.maximum(1, np.abs(mean))
+    scale = np.where(varies, deviation, 1)
+    standard = np.column_stack([np.ones(len(matrix)), np.where(varies, (matrix - mean) / scale, 0)])
+    penalty = np.full(standard.shape[1], ridge)
+    penalty[0] = 0
+
+    def loss(beta: NDArray[np.float64]) -> float:
+        odds = standard @ beta
+        return float(weights @ (np.logaddexp(0, odds) - right * odds) + penalty @ beta**2 / 2)
+
+    beta = np.zeros(standard.shape[1])
+    current = loss(beta)
+    for _ in range(STEPS):
+        probability = probabilities(standard @ beta)
+        gradient = standard.T @ (weights * (probability - right)) + penalty * beta
+        spread = weights * probability * (1 - probability) + 1e-9
+        curvature = (standard * spread[:, None]).T @ standard + np.diag(penalty + 1e-9)
+        step = np.linalg.solve(curvature, gradient)
+        while (following := loss(beta - step)) > current and np.abs(step).max() > 1e-6:
+            step /= 2
+        beta, current = beta - step, following
+        if np.abs(step).max() < 1e-5:
+            break
+    slopes = beta[1:] / scale
+    return np.concatenate([[beta[0] - slopes @ np.where(varies, mean, 0)], slopes])
+
+
+def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, left_out: int | None = None) -> Variant:
+    """Fits one variant of the weights.
+
+    Args:
+        sets: arcs.
+        with_frequencies: whether for use with word frequencies.
+        left_out: utterances whose number leaves this remainder modulo `FOLDS` are not used; None: all are.
+
+    Returns:
+        Its parts. Without a set with an adapter, `adapter` is that of the package's own file.
+
+    Raises:
+        ValueError: a set has no right arc.
+    """
+    for arcs in sets:
+        if not arcs.right.any():
+            raise ValueError(f"{arcs.name}: none of {len(arcs.right)} arcs is right; is what is said in the list?")
+    columns = columns_of(with_frequencies)
+    used = [arcs.utterance % FOLDS != left_out for arcs in sets]
+    beta = logistic_regression(
+        np.concatenate([design_matrix(arcs, columns)[rows] for arcs, rows in zip(sets, used, strict=True)]),
+        np.concatenate([arcs.right[rows] for arcs, rows in zip(sets, used, strict=True)]),
+        np.concatenate([arc_weights(arcs)[rows] for arcs, rows in zip(sets, used, strict=True)]),
+    )
+    variant = variant_of(beta, columns)
+    if not any(arcs.adapter for arcs in sets):
+        kept = read_weights(DEFAULT_FILE, with_frequencies).adapter
+        variant["adapter"] = {term: _rounded(kept[k]) for k, term in enumerate(TERMS) if term in ADAPTER_TERMS}
+    return variant
+
+
+def variant_of(beta: NDArray[np.float64], columns: Sequence[Column]) -> Variant:
+    """The parts of the weights that follow from those of the design matrix: [1 + columns], the constant first."""
+    weight = dict(zip(columns, beta[1:].tolist(), strict=True)) | {Column("constant"): float(beta[0])}
+    terms = [term for term in TERMS if Column(term) in weight]
+
+    def at(certainty: float) -> Part:
+        slopes = {term: weight.get(Column(term, times_certainty=True), 0.0) for term in terms}
+        return {term: _rounded(weight[Column(term)] + certainty * slopes[term]) for term in terms}
+
+    adapter = {term: _rounded(weight[Column(term, adapter=True)]) for term in ADAPTER_TERMS}
+    return {"unsure": at(UNSURE), "sure": at(SURE), "adapter": adapter}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def fit_files(
+    sets: Sequence[ArcSet],
+    path: Path,
+    fold_folder: Path,
+    with_frequencies: bool = True,
+    progress: Callable[[], Any] = lambda: None,
+) -> list[Path]:
+    """Fits both variants of the weights, and those of the cross-validation.
+
+    Args:
+        sets: arcs.
+        path: to write the weights of all utterances to.
+        fold_folder: to write `FOLDS` files to, of weights fitted without the utterances of each fold.
+        with_frequencies: False: the arcs have no word frequencies, so that there is only one variant.
+        progress: called after each of ``1 + FOLDS`` files.
+
+    Returns:
+        The files of the folds.
+
+    Raises:
+        ValueError: a set has no right arc.
+        OSError: a file cannot be written.
+    """
+    folds = [fold_folder / f"without_{fold}.json" for fold in range(FOLDS)]
+    variants = (("with_frequencies", True), ("without_frequencies", False))[0 if with_frequencies else 1 :]
+    for left_out, file in enumerate([*folds, path]):
+        fold = left_out if left_out < FOLDS else None
+        content = {name: fit_variant(sets, frequencies, fold) for name, frequencies in variants}
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        progress()
+    return folds
