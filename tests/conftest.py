@@ -82,7 +82,7 @@ def is_boundary(before: str, after: str) -> bool:
     if "▁" in (last, first) or first == "'":
         return True
     if last == "'":
-        return before[-2:-1] == "▁"  # a quotation mark
+        return before[-2:-1] == "▁" or _stands_alone(first)  # a quotation mark
     return any(_stands_alone(c) for c in (last, first))
 
 
