@@ -80,7 +80,7 @@ def test_phrases_in_each_way_that_they_may_stand(subwords, marked, characters):
     assert subwords.marked("to be") == ("▁to▁be",)
     assert marked.marked("to be") == ("▁to▁be", "to▁be")  # as in `(to be`
     assert characters.marked("to be") == ("to▁be",)
-    assert Vocabulary(("▁", "東"), 2).marked("東") == ("▁東", "東")
+    assert Vocabulary(("▁a", "東"), 2).marked("東") == ("▁東", "東")  # as in `東京東`
 
 
 @pytest.mark.parametrize(
