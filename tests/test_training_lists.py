@@ -32,7 +32,7 @@ RARE = ["".join(letters) for letters in itertools.product("bt", "ao", "rn", "et"
 
 def spell(vocabulary, text):
     """Token ids of a text: the longest pieces first."""
-    left, tokens = vocabulary.marked(text) if text else "", []
+    left, tokens = vocabulary.marked(text)[0] if text else "", []
     while left:
         piece = max(filter(left.startswith, vocabulary.pieces), key=len)
         tokens.append(vocabulary.pieces.index(piece))
