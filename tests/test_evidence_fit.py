@@ -1,0 +1,98 @@
+"""The fit of the weights of evidence: a known model is recovered, and a written file weighs arcs as the fit did."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import speak
+
+from nemo_bias.decoder.probability import SURE, TERMS, UNSURE, read_weights
+from nemo_bias.decoder.search import BiasedBeamSearch
+from nemo_bias.evaluation.arc_sets import ArcSet, probabilities
+from nemo_bias.evaluation.evidence_fit import FOLDS, columns_of, design_matrix, fit_files, logistic_regression
+
+
+def made_up_arcs(seed: int, adapter: bool, count: int = 4000) -> ArcSet:
+    """Arcs that are right with log-odds ``2 * certainty * tokens - worst_frame``, and more with an adapter's lift."""
+    rng = np.random.default_rng(seed)
+    utterance = np.sort(rng.integers(0, 200, count))
+    certainty = rng.uniform(0.55, 0.98, 200)
+    terms = rng.normal(size=(count, len(TERMS))).astype(np.float32)
+    terms[:, 0] = 1
+    position = {term: k for k, term in enumerate(TERMS)}
+    odds = 2 * certainty[utterance] * terms[:, position["tokens"]] - terms[:, position["worst_frame"]]
+    odds += adapter * terms[:, position["lift"]]
+    right = rng.random(count) < probabilities(odds)
+    return ArcSet("made up", "ls", "1,000", 1.0, adapter, terms, right, utterance, certainty)
+
+
+def test_a_logistic_model_is_recovered():
+    rng = np.random.default_rng(1)
+    matrix = rng.normal([3.0, -1.0], [2.0, 0.5], (20_000, 2))
+    right = rng.random(len(matrix)) < probabilities(1.0 + matrix @ [0.5, 2.0])
+    beta = logistic_regression(matrix, right, np.ones(len(matrix)))
+    assert beta == pytest.approx([1.0, 0.5, 2.0], abs=0.1)
+
+
+def test_columns_that_do_not_vary_get_no_weight():
+    rng = np.random.default_rng(2)
+    matrix = np.column_stack([rng.normal(size=500), np.full(500, 7.0)])
+    beta = logistic_regression(matrix, matrix[:, 0] + rng.normal(size=500) > 0, np.ones(500))
+    assert beta[1] > 1 and beta[2] == 0
+
+
+@pytest.mark.parametrize("with_frequencies", [True, False])
+def test_written_weights_are_those_of_the_fit(with_frequencies, tmp_path):
+    sets = [made_up_arcs(3, adapter=False), made_up_arcs(4, adapter=True)]
+    folds = fit_files(sets, tmp_path / "evidence.json", tmp_path)
+    assert len(folds) == FOLDS and all(file.is_file() for file in folds)
+    weights = read_weights(tmp_path / "evidence.json", with_frequencies)
+    position = {term: k for k, term in enumerate(TERMS)}
+    for certainty in (UNSURE, SURE):
+        at = weights.at(certainty, adapter=False)
+        assert at[position["tokens"]] == pytest.approx(2 * certainty, abs=0.25)
+        assert at[position["worst_frame"]] == pytest.approx(-1, abs=0.25)
+    assert weights.adapter[position["lift"]] == pytest.approx(1, abs=0.3)
+    assert (weights.unsure[position["common"]] != 0) == with_frequencies
+
+
+def test_the_design_matrix_and_the_decoder_weigh_alike(tmp_path):
+    arcs = made_up_arcs(5, adapter=True)
+    fit_files([arcs], tmp_path / "evidence.json", tmp_path)
+    content = json.loads((tmp_path / "evidence.json").read_text())["with_frequencies"]
+    weights = read_weights(tmp_path / "evidence.json", True)
+    columns = columns_of(True)
+    slope = {t: (content["sure"][t] - content["unsure"][t]) / (SURE - UNSURE) for t in content["sure"]}
+
+    def weight(column):
+        if column.adapter:
+            return content["adapter"][column.term]
+        if column.times_certainty:
+            return slope[column.term]
+        return content["unsure"][column.term] - UNSURE * slope[column.term]
+
+    constant = content["unsure"]["constant"] - UNSURE * slope["constant"]
+    expected = constant + design_matrix(arcs, columns) @ [weight(column) for column in columns]
+    for k in range(0, len(expected), 500):
+        odds = arcs.terms[k] @ weights.at(arcs.certainty[arcs.utterance[k]], adapter=True)
+        assert odds == pytest.approx(expected[k], abs=1e-2)
+
+
+def test_a_set_without_right_arcs_is_refused(tmp_path):
+    arcs = made_up_arcs(6, adapter=False, count=50)
+    arcs.right[:] = False
+    with pytest.raises(ValueError, match="made up, ls, 1,000 distractors: none of 50 arcs is right"):
+        fit_files([arcs], tmp_path / "evidence.json", tmp_path)
+
+
+def test_evidence_of_the_decoder(subwords):
+    """All arcs are there, whatever their probability; each can be written alone."""
+    log_probs = speak(subwords, ["▁no", "▁b", "o", "r", "n", "▁a"], heard={2: ("a", 0.7)})
+    search = BiasedBeamSearch(subwords, threads=1)
+    entities = search.compile(["born", "bern"])
+    evidence = search.evidence(log_probs, entities)
+    texts = {entities.phrases[phrase]: evidence.text_with(k) for k, phrase in enumerate(evidence.phrase)}
+    assert texts["born"] == "no born a"
+    assert evidence.terms.shape == (len(evidence.phrase), len(TERMS)) and not evidence.adapter
