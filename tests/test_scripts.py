@@ -235,6 +235,18 @@ said_of("we saw cork and dublin", "we saw quark and doubling", "a so cork end co
     ]
 
 
+def test_what_an_idle_list_costs():
+    shown = run(
+        *("scripts/benchmark_transcribe.py", "--phrases", DEMO / "entities.txt", "--adapter", DEMO / "adapter.pt"),
+        *("--count", "200", "--utterances", "2", "--repeats", "1"),
+    )
+    first, *table = [line for line in shown.splitlines() if line]
+    assert first.startswith("2 utterances, 200 entities, compiled in ")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[2:]]
+    assert [row[0] for row in rows] == ["greedy_batch", "biased_beam", "biased_beam + adapter"]
+    assert rows[0][2:] == ["1.000", "0"] and all(float(row[1]) > 0 for row in rows)
+
+
 def test_train_then_evaluate_an_adapter(manifest, tmp_path):
     adapter = tmp_path / "adapter.pt"
     options = ("--train", manifest, "--validation", manifest, "--output", adapter, "--copies", "1", "--steps", "2")
