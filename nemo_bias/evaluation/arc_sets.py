@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.decoder.arcs import ArcEvidence
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.probability import TERMS, EvidenceWeights
-from nemo_bias.decoder.search import ArcEvidence, BiasedBeamSearch
+from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import ExperimentList, LogProbs, Utterances, experiment_list
 from nemo_bias.evaluation.metrics import BiasingScore

@@ -18,7 +18,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_bias.decoder.entity_list import CompiledList
-from nemo_bias.decoder.search import BiasedBeamSearch, Transcript
+from nemo_bias.decoder.search import BiasedBeamSearch
+from nemo_bias.decoder.transcript import Transcript
 from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary, character_vocabulary
 from nemo_bias.entities import EntityList, parse_entities, read_entities
 from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig, biased_beam_config
