@@ -1,0 +1,135 @@
+"""Phonetic rescoring: the hypotheses of an n-best list, by how well they fit what a phone head hears.
+
+Each hypothesis is aligned with the phone log-probs, every word in its best pronunciation (`align_words`). Its phonetic cost is
+the sum over its words of
+
+    (nats that the word loses against a free phone loop) / (phones of the word),
+
+and it falls by the weight times what it costs more than the cheapest hypothesis. Words that all hypotheses begin and end
+with, but for the nearest one on each side, are aligned once and cost them all the same. (The technique is that of Dingliwal
+et al. 2022, arXiv 2210.09510; the formula, which they do not give, is ours.)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_bias.decoder.transcript import Transcript
+from nemo_bias.pronunciation import Pronunciation
+from nemo_bias.pronunciation.alignment import align_words
+
+Pronunciations = tuple[Pronunciation, ...]
+
+
+class PhoneticRescorer:
+    """Rescores n-best lists; one object serves any number of batches.
+
+    Args:
+        pronounce: gives the pronunciations of each of some words, as `Pronouncer.words` does.
+        weight: of a nat of phonetic cost in a hypothesis's score.
+        threads: utterances rescored at a time; by default one a core.
+    """
+
+    def __init__(
+        self, pronounce: Callable[[Sequence[str]], Sequence[Pronunciations]], weight: float, threads: int | None = None
+    ) -> None:
+        self.weight = weight
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self._pronounce = pronounce
+
+    def rescore(
+        self,
+        nbest: Sequence[Sequence[Transcript]],
+        phones: Sequence[NDArray[np.float32]],
+        entities: Sequence[Mapping[str, Pronunciations]] | None = None,
+    ) -> list[list[Transcript]]:
+        """Sorts the hypotheses of each utterance of a batch by their scores, less the phonetic cost.
+
+        Args:
+            nbest: [B] hypotheses of each utterance, distinct texts, at least one.
+            phones: [B] log-probs [S, P + 1] of each utterance, natural logarithms, blank last.
+            entities: [B] pronunciations of phrases of the utterance's list, where they are not those of their words.
+
+        Returns:
+            [B] the same hypotheses with their new scores, best first. Those of an utterance that has too few sub-frames
+            for one of them stay as they are.
+        """
+        known = entities if entities is not None else [{}] * len(nbest)
+        units = [[_units(one, own) for one in some] if len(some) > 1 else [] for some, own in zip(nbest, known, strict=True)]
+        words = sorted({unit for some, own in zip(units, known, strict=True) for one in some for unit in one if unit not in own})
+        pronounced = dict(zip(words, self._pronounce(words), strict=True)) if words else {}
+
+        def one(b: int) -> list[Transcript]:
+            if len(nbest[b]) < 2:
+                return list(nbest[b])
+            sounds = [[[p.phones for p in known[b].get(u) or pronounced[u]] for u in each] for each in units[b]]
+            return self._rescored(nbest[b], phonetic_costs(phones[b], sounds))
+
+        if self.threads == 1 or len(nbest) == 1:
+            return [one(b) for b in range(len(nbest))]
+        with ThreadPoolExecutor(min(self.threads, max(1, len(nbest)))) as pool:
+            return list(pool.map(one, range(len(nbest))))
+
+    def _rescored(self, hypotheses: Sequence[Transcript], costs: NDArray[np.float64]) -> list[Transcript]:
+        if not np.isfinite(costs).all():
+            return list(hypotheses)
+        falls = self.weight * (costs - costs.min())
+        rescored = [replace(each, score=each.score - fall) for each, fall in zip(hypotheses, falls.tolist(), strict=True)]
+        return sorted(rescored, key=lambda each: -each.score)
+
+
+def phonetic_costs(
+    log_probs: NDArray[np.float32], hypotheses: Sequence[Sequence[Sequence[Sequence[int]]]]
+) -> NDArray[np.float64]:
+    """What hypotheses cost, but for what they all begin and end with.
+
+    Args:
+        log_probs: [S, P + 1] natural logarithms, blank last.
+        hypotheses: at least one; for each of their words its pronunciations, as phone ids. A word that has none may be
+            anything, and costs nothing.
+
+    Returns:
+        [hypotheses] as the module defines it; infinite if there are too few sub-frames.
+    """
+    blank = log_probs.shape[1] - 1
+    first, shortest = hypotheses[0], min(map(len, hypotheses))
+    same = [all(each[k] == first[k] for each in hypotheses) for k in range(shortest)]
+    begin = max(0, (same.index(False) if False in same else shortest) - 1)  # words at the start that are left out
+    same = [all(each[-1 - k] == first[-1 - k] for each in hypotheses) for k in range(shortest - begin)]
+    end = max(0, (same.index(False) if False in same else len(same)) - 1)  # and at the end
+    low, high = 0, len(log_probs)
+    if begin or end:
+        alignment = align_words(log_probs, first, blank)
+        if alignment is None:
+            return np.full(len(hypotheses), np.inf)
+        low = int(alignment.end[begin - 1]) + 1 if begin else 0
+        high = int(alignment.start[len(first) - end]) if end else high
+    return np.array([_cost(log_probs[low:high], each[begin : len(each) - end], blank) for each in hypotheses])
+
+
+def _cost(log_probs: NDArray[np.float32], words: Sequence[Sequence[Sequence[int]]], blank: int) -> float:
+    if not words:
+        return float((log_probs.max(axis=1) - log_probs[:, blank]).sum())
+    alignment = align_words(log_probs, words, blank)
+    if alignment is None:
+        return float("inf")
+    lengths = [len(word[variant]) if word else 1 for word, variant in zip(words, alignment.variant, strict=True)]
+    return float((alignment.loss / lengths).sum())
+
+
+def _units(transcript: Transcript, phrases: Mapping[str, Pronunciations]) -> list[str]:
+    """The words of a transcript; entities that are among the phrases as a whole."""
+    words, units, at = transcript.text.split(), list[str](), 0
+    for span in transcript.spans:
+        phrase = span.phrase.split()
+        places = [k for k in range(at, len(words) - len(phrase) + 1) if words[k : k + len(phrase)] == phrase]
+        if span.phrase in phrases and places:
+            units += [*words[at : places[0]], span.phrase]
+            at = places[0] + len(phrase)
+    return units + words[at:]
