@@ -1,7 +1,7 @@
 """Phonetic rescoring: the hypotheses of an n-best list, by how well they fit what a phone head hears.
 
-Each hypothesis is aligned with the phone log-probs, every word in its best pronunciation (`align_words`). Its phonetic cost is
-the sum over its words of
+Each hypothesis is aligned with the phone log-probs, every word in its best pronunciation (`align_words`). Its phonetic cost
+is the sum over its words of
 
     (nats that the word loses against a free phone loop) / (phones of the word),
 
@@ -60,16 +60,16 @@ class PhoneticRescorer:
             [B] the same hypotheses with their new scores, best first. Those of an utterance that has too few sub-frames
             for one of them stay as they are.
         """
-        known = entities if entities is not None else [{}] * len(nbest)
-        units = [[_units(one, own) for one in some] if len(some) > 1 else [] for some, own in zip(nbest, known, strict=True)]
-        words = sorted({unit for some, own in zip(units, known, strict=True) for one in some for unit in one if unit not in own})
+        own = entities if entities is not None else [{}] * len(nbest)
+        units = [[_units(each, known) for each in some] for some, known in zip(nbest, own, strict=True)]
+        words = sorted({unit for some in units if len(some) > 1 for each in some for unit in each if isinstance(unit, str)})
         pronounced = dict(zip(words, self._pronounce(words), strict=True)) if words else {}
 
         def one(b: int) -> list[Transcript]:
             if len(nbest[b]) < 2:
                 return list(nbest[b])
-            sounds = [[[p.phones for p in known[b].get(u) or pronounced[u]] for u in each] for each in units[b]]
-            return self._rescored(nbest[b], phonetic_costs(phones[b], sounds))
+            sounds = [[pronounced[unit] if isinstance(unit, str) else unit for unit in each] for each in units[b]]
+            return self._rescored(nbest[b], phonetic_costs(phones[b], [[_phones(each) for each in some] for some in sounds]))
 
         if self.threads == 1 or len(nbest) == 1:
             return [one(b) for b in range(len(nbest))]
@@ -123,13 +123,17 @@ def _cost(log_probs: NDArray[np.float32], words: Sequence[Sequence[Sequence[int]
     return float((alignment.loss / lengths).sum())
 
 
-def _units(transcript: Transcript, phrases: Mapping[str, Pronunciations]) -> list[str]:
-    """The words of a transcript; entities that are among the phrases as a whole."""
-    words, units, at = transcript.text.split(), list[str](), 0
+def _units(transcript: Transcript, entities: Mapping[str, Pronunciations]) -> list[str | Pronunciations]:
+    """The words of a transcript; in place of entities that have pronunciations of their own, these."""
+    words, units, at = transcript.text.split(), list[str | Pronunciations](), 0
     for span in transcript.spans:
         phrase = span.phrase.split()
         places = [k for k in range(at, len(words) - len(phrase) + 1) if words[k : k + len(phrase)] == phrase]
-        if span.phrase in phrases and places:
-            units += [*words[at : places[0]], span.phrase]
+        if span.phrase in entities and places:
+            units += [*words[at : places[0]], entities[span.phrase]]
             at = places[0] + len(phrase)
     return units + words[at:]
+
+
+def _phones(pronunciations: Pronunciations) -> list[tuple[int, ...]]:
+    return [each.phones for each in pronunciations]

@@ -80,7 +80,7 @@ def align_words(
 
 @numba.njit(cache=True, nogil=True)
 def _align(log_probs, phones, first_phone, first_variant, blank):  # type: ignore[no-untyped-def]
-    """As `align_words`; word ``w`` has the pronunciations from ``first_variant[w]`` on. Says first whether there is a path."""
+    """As `align_words`; word ``w`` has the pronunciations from ``first_variant[w]`` on. First of all: is there a path?"""
     frames, words = len(log_probs), len(first_variant) - 1
     start, end = np.full(words, -1, np.int32), np.full(words, -1, np.int32)
     loss, variant = np.zeros(words), np.zeros(words, np.int32)

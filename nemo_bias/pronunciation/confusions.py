@@ -46,16 +46,19 @@ def learn_confusions(
 def confusion_costs(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     """Costs of hearing one phone where another is meant.
 
-    Of a phone m heard as h it is ``ln P(m | m) - ln P(h | m)``, and of a phone h heard for nothing ``ln P(nothing | nothing) -
-    ln P(h | nothing)``, in which there is room for nothing once before each phone. The probabilities are smoothed by
-    `PRIOR_COUNT`. All costs are then divided by the mean cost of a phone that is not heard, over that of `feature_costs`, so
-    that distances of both compare. The formula is ours.
+    Of a phone m heard as h it is ``ln P(m | m) - ln P(h | m)``, and of a phone h heard for nothing ``ln P(nothing | nothing)
+    - ln P(h | nothing)``, where nothing is meant once before each phone. They are smoothed by `PRIOR_COUNT`. The
+    costs are scaled so that a phone that is not heard costs as much as by `feature_costs`, on average: distances of both
+    compare. The formula is ours.
 
     Args:
         counts: [40, 40] of `learn_confusions`.
 
     Returns:
         [40, 40] row: heard, column: meant; 39: nothing. At least 0, and 0 on the diagonal.
+
+    Raises:
+        ValueError: most phones are not heard at all.
     """
     alike = feature_costs()
     prior = np.exp(-PRIOR_SHARPNESS * alike.astype(np.float64))
@@ -64,8 +67,13 @@ def confusion_costs(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     smoothed[NOTHING, NOTHING] = max(1.0, meant - counts[:NOTHING, NOTHING].sum())
     costs = np.maximum(0.0, np.log(np.diag(smoothed)) - np.log(smoothed))
     np.fill_diagonal(costs, 0.0)
+    if not costs[NOTHING, :NOTHING].mean() > 0:
+        raise ValueError(
+            "the head hears nothing where most phones are meant; train it, or check that the texts belong to it"
+        )
     scale = alike[NOTHING, :NOTHING].mean() / costs[NOTHING, :NOTHING].mean()
-    return (scale * costs).astype(np.float32)
+    scaled: NDArray[np.float32] = (scale * costs).astype(np.float32)
+    return scaled
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,0 +1,142 @@
+"""What a phone head hears in runs of words, and what it confuses."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_rescoring import BLANK, ids, spoken
+
+from nemo_bias.pronunciation import PHONES
+from nemo_bias.pronunciation.confusions import (
+    NOTHING,
+    confusion_costs,
+    learn_confusions,
+    read_costs,
+    write_costs,
+)
+from nemo_bias.pronunciation.distance import feature_costs, phone_distance
+from nemo_bias.pronunciation.heard import greedy_phones, heard_runs
+
+
+def words(*pronunciations: str) -> list[list[tuple[int, ...]]]:
+    return [[ids(one) for one in each.split("|")] for each in pronunciations]
+
+
+# ---- heard
+
+
+def test_greedy_phones_and_where_they_begin():
+    log_probs = spoken("N OW OW")
+    phones, at = greedy_phones(np.repeat(log_probs, 2, axis=0), BLANK)
+    assert tuple(phones.tolist()) == ids("N OW OW")
+    assert at.tolist() == [0, 4, 8]
+    assert len(greedy_phones(log_probs[:0], BLANK)[0]) == 0
+
+
+def test_each_run_of_up_to_three_words_has_the_phones_heard_there():
+    log_probs = spoken("N OW S AH M F IY L D AH")  # "no sum feel a"
+    runs = heard_runs(log_probs, words("N OW", "S AH M", "F IY L", "AH"), BLANK)
+    heard = {(run.first_word, run.last_word): run.phones for run in runs}
+    assert set(heard) == {(a, b) for a in range(4) for b in range(a, min(4, a + 3))}
+    assert heard[0, 0] == ids("N OW")
+    assert heard[1, 1] == ids("S AH M")
+    assert heard[1, 2] in (ids("S AH M F IY L"), ids("S AH M F IY L D"))  # D lies between two words
+    assert heard[2, 2] + heard[3, 3] == ids("F IY L D AH")
+    assert heard[0, 2] == heard[0, 0] + heard[1, 1] + heard[2, 2]
+
+
+def test_runs_without_a_heard_phone_and_texts_without_room_give_nothing():
+    silence = np.full((12, BLANK + 1), -9.0, np.float32)
+    silence[:, BLANK] = 0
+    assert heard_runs(silence, words("N OW", "AH"), BLANK) == []
+    assert heard_runs(spoken("N"), words("N OW S T OW S"), BLANK) == []
+    assert heard_runs(spoken("N"), [], BLANK) == []
+
+
+@given(st.lists(st.integers(0, 38), min_size=1, max_size=12), st.integers(1, 5), st.integers(1, 4))
+def test_runs_of_one_word_are_the_whole_of_what_is_heard(phones, count, longest):
+    log_probs = spoken(" ".join(PHONES[k] for k in phones))
+    text = [[tuple(phones[k::count])] for k in range(min(count, len(phones)))]
+    runs = heard_runs(log_probs, text, BLANK, longest)
+    assert runs
+    single = [run for run in runs if run.first_word == run.last_word]
+    assert list(itertools.chain(*(run.phones for run in single))) == phones
+    by_word = {run.first_word: run for run in single}
+    for run in runs:
+        assert run.last_word - run.first_word < longest
+        parts = [by_word[w].phones for w in range(run.first_word, run.last_word + 1) if w in by_word]
+        assert run.phones == tuple(itertools.chain(*parts))
+    edges = [(run.start, run.end) for run in single]
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(edges))
+
+
+# ---- confusions
+
+
+def test_confusions_are_counted_by_what_was_meant():
+    said = words("T OW S T", "B AA R N|B AO R N")
+    heard = [spoken("T OW Z T B AO R N"), spoken("T OW S B AO R N D")]
+    counts = learn_confusions(heard, [said, said])
+    z, s, t, d = (PHONES.index(phone) for phone in ("Z", "S", "T", "D"))
+    assert counts[z, s] == 1 and counts[s, s] == 1
+    assert counts[NOTHING, t] == 1 and counts[t, t] == 3
+    assert counts[d, NOTHING] == 1
+    assert counts[PHONES.index("AO"), PHONES.index("AO")] == 2  # the variant that fits
+    assert counts.sum() == 17
+
+
+def test_utterances_that_cannot_be_aligned_are_left_out():
+    assert learn_confusions([spoken("N OW"), spoken("N")], [[[ids("N OW")], []], words("N OW S T")]).sum() == 0
+
+
+def test_without_counts_the_costs_follow_the_features():
+    costs, alike = confusion_costs(np.zeros((40, 40), np.int64)), feature_costs()
+    assert (np.diag(costs) == 0).all() and (costs >= 0).all()
+    p, b, aa = (PHONES.index(phone) for phone in ("P", "B", "AA"))
+    assert costs[p, b] < costs[p, aa]
+    assert costs[NOTHING, :NOTHING].mean() == pytest.approx(alike[NOTHING, :NOTHING].mean(), rel=1e-5)
+
+
+def test_what_is_confused_more_often_costs_less():
+    counts = np.zeros((40, 40), np.int64)
+    np.fill_diagonal(counts[:NOTHING, :NOTHING], 1000)
+    z, s, n = (PHONES.index(phone) for phone in ("Z", "S", "N"))
+    counts[z, s], counts[NOTHING, n], counts[s, NOTHING] = 300, 100, 200
+    costs = confusion_costs(counts)
+    assert costs[z, s] < costs[s, z]
+    assert costs[NOTHING, n] < costs[NOTHING, z]
+    assert costs[s, NOTHING] < costs[z, NOTHING]
+    heard, meant = np.array([z], np.int32), np.array([s], np.int32)
+    assert phone_distance(heard, meant, costs) < phone_distance(meant, heard, costs)
+
+
+def test_costs_come_back_from_their_file(tmp_path):
+    counts = np.random.default_rng(0).integers(0, 100, (40, 40))
+    np.fill_diagonal(counts, 1000)
+    costs = confusion_costs(counts)
+    write_costs(tmp_path / "costs.json", costs)
+    assert read_costs(tmp_path / "costs.json") == pytest.approx(costs, abs=6e-4)
+
+
+def test_a_head_that_hears_nothing_has_no_costs():
+    counts = np.zeros((40, 40), np.int64)
+    counts[NOTHING, :NOTHING] = 100
+    with pytest.raises(ValueError, match="hears nothing where most phones are meant"):
+        confusion_costs(counts)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"AA": {}}', '{"AA": 1}'])
+def test_files_of_other_kinds_are_refused(tmp_path, content):
+    (tmp_path / "costs.json").write_text(content)
+    with pytest.raises(ValueError, match=r"costs.json: no confusion costs .*scripts/learn_confusions.py"):
+        read_costs(tmp_path / "costs.json")
+
+
+def test_negative_costs_are_refused(tmp_path):
+    write_costs(tmp_path / "costs.json", -feature_costs())
+    with pytest.raises(ValueError, match="costs must be 0 or more"):
+        read_costs(tmp_path / "costs.json")
