@@ -107,11 +107,10 @@ def test_what_is_confused_more_often_costs_less():
     z, s, n = (PHONES.index(phone) for phone in ("Z", "S", "N"))
     counts[z, s], counts[NOTHING, n], counts[s, NOTHING] = 300, 100, 200
     costs = confusion_costs(counts)
-    assert costs[z, s] < costs[s, z]
+    assert costs[z, s] == costs[s, z] < costs[z, n]
     assert costs[NOTHING, n] < costs[NOTHING, z]
     assert costs[s, NOTHING] < costs[z, NOTHING]
-    heard, meant = np.array([z], np.int32), np.array([s], np.int32)
-    assert phone_distance(heard, meant, costs) < phone_distance(meant, heard, costs)
+    assert phone_distance(np.array([z]), np.array([s]), costs) < phone_distance(np.array([z]), np.array([n]), costs)
 
 
 def test_costs_come_back_from_their_file(tmp_path):

@@ -47,19 +47,24 @@ def confusion_costs(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     """Costs of hearing one phone where another is meant.
 
     Of a phone m heard as h it is ``ln P(m | m) - ln P(h | m)``, and of a phone h heard for nothing ``ln P(nothing | nothing)
-    - ln P(h | nothing)``, where nothing is meant once before each phone. They are smoothed by `PRIOR_COUNT`. The
-    costs are scaled so that a phone that is not heard costs as much as by `feature_costs`, on average: distances of both
-    compare. The formula is ours.
+    - ln P(h | nothing)``, where nothing is meant once before each phone. They are smoothed by `PRIOR_COUNT`. Each cost is
+    then averaged with that of the opposite confusion: a head drops more phones than it makes up, and cheap deletions would
+    favour whatever is long. At last the costs are scaled so that those of nothing are those of `feature_costs`, on average:
+    distances of both compare. The formula is ours.
 
     Args:
         counts: [40, 40] of `learn_confusions`.
 
     Returns:
-        [40, 40] row: heard, column: meant; 39: nothing. At least 0, and 0 on the diagonal.
+        [40, 40] symmetric, at least 0, and 0 on the diagonal; 39: nothing.
 
     Raises:
-        ValueError: most phones are not heard at all.
+        ValueError: phones are more often not heard than heard as they are.
     """
+    if counts[NOTHING].sum() > np.trace(counts):
+        raise ValueError(
+            "the head hears nothing where most phones are meant; check that the texts are those of its log-probs"
+        )
     alike = feature_costs()
     prior = np.exp(-PRIOR_SHARPNESS * alike.astype(np.float64))
     smoothed = counts + PRIOR_COUNT * prior / prior.sum(axis=0)
@@ -67,10 +72,7 @@ def confusion_costs(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     smoothed[NOTHING, NOTHING] = max(1.0, meant - counts[:NOTHING, NOTHING].sum())
     costs = np.maximum(0.0, np.log(np.diag(smoothed)) - np.log(smoothed))
     np.fill_diagonal(costs, 0.0)
-    if not costs[NOTHING, :NOTHING].mean() > 0:
-        raise ValueError(
-            "the head hears nothing where most phones are meant; train it, or check that the texts belong to it"
-        )
+    costs = (costs + costs.T) / 2
     scale = alike[NOTHING, :NOTHING].mean() / costs[NOTHING, :NOTHING].mean()
     scaled: NDArray[np.float32] = (scale * costs).astype(np.float32)
     return scaled
