@@ -59,10 +59,10 @@ def near_phrases(items: Iterable[Mapping[str, Any]], pool: Iterable[str], count:
     """
     items = list(items)
     texts = [tuple(item["text"].split()) for item in items]
-    said = _Said(texts)
     entities = {entity for item in items for entity in item["entities"]}
-    wanted = dict.fromkeys(pool)
-    candidates = [phrase for phrase in wanted if phrase.split() and phrase not in entities and not said.has(phrase.split())]
+    candidates = [phrase for phrase in dict.fromkeys(pool) if phrase.split() and phrase not in entities]
+    said = _Said(texts, max((len(phrase.split()) for phrase in candidates), default=0))
+    candidates = [phrase for phrase in candidates if not said.has(phrase.split())]
     references = sorted({" ".join(text[k : k + n]) for text in texts for n in (1, 2) for k in range(len(text) - n + 1)})
     pronounced = dict(zip(candidates, pronouncer.words(candidates), strict=True))
     candidates = [phrase for phrase in candidates if pronounced[phrase]]
@@ -81,13 +81,13 @@ def near_phrases(items: Iterable[Mapping[str, Any]], pool: Iterable[str], count:
 
 
 class _Said:
-    """The phrases of texts, with their inflections."""
+    """The phrases of texts, up to a number of words, with their inflections."""
 
-    def __init__(self, texts: Iterable[Words]) -> None:
+    def __init__(self, texts: Iterable[Words], longest: int) -> None:
         self._phrases: set[Words] = set()
         self._words: dict[str, set[str]] = defaultdict(set)  # by what they may be inflections of
         for text in texts:
-            self._phrases.update(text[k : k + n] for n in range(1, len(text) + 1) for k in range(len(text) - n + 1))
+            self._phrases.update(text[k : k + n] for n in range(1, longest + 1) for k in range(len(text) - n + 1))
         for word in {word for text in texts for word in text}:
             for base in bases(word):
                 self._words[base].add(word)
@@ -101,13 +101,15 @@ class _Said:
 def bases(word: str) -> set[str]:
     """The word, and what it may be an inflection of: two words with a common one count as forms of one word.
 
-    Apostrophes at the edges do not count. After an ending is cut off, an ``e`` may have been there, a doubled letter is
-    single, and ``i`` stands for ``y``.
+    Apostrophes at the edges do not count. Where an ending is cut off, ``i`` stands for ``y``, a doubled letter may be single,
+    and before an ending with a vowel an ``e`` may have been.
     """
     word = word.strip("'")
     found = {word}
     for stem in stems(word):
-        found |= {stem, stem + "e"}
+        found.add(stem)
+        if word[len(stem)] in "ei":
+            found.add(stem + "e")
         if stem[-1:] == stem[-2:-1]:
             found.add(stem[:-1])
         if stem[-1] == "i":
