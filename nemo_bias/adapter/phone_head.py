@@ -9,6 +9,7 @@ a nonlinearity and a linear layer are all it is. CTC over phones on an intermedi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import kaldialign
 import torch
@@ -68,12 +69,17 @@ def phone_loss(log_probs: Tensor, lengths: Tensor, labels: Sequence[Phones | Non
         labels: the phones of each. An utterance without labels (None), or with more of them than CTC can write in its
             sub-frames, does not count.
     """
-    targets = torch.tensor([phone for own in labels for phone in own or ()], dtype=torch.long, device=log_probs.device)
-    sizes = torch.tensor([len(own or ()) for own in labels], device=log_probs.device)
-    losses = nn.functional.ctc_loss(log_probs.transpose(0, 1), targets, lengths, sizes, blank=BLANK, reduction="none")
-    labelled = torch.tensor([own is not None for own in labels], device=log_probs.device)
-    counted = labelled & losses.isfinite()
-    return torch.where(counted, losses, 0.0).sum() / sizes[counted].sum().clamp(min=1)
+    sizes = torch.tensor([len(own or ()) for own in labels])
+    needed = torch.tensor([len(own or ()) + sum(a == b for a, b in pairwise(own or ())) for own in labels])
+    counted = torch.tensor([own is not None for own in labels]) & (needed <= lengths.cpu())
+    targets = torch.tensor([phone for own in labels for phone in own or ()], dtype=torch.long)
+    losses = nn.functional.ctc_loss(
+        *(log_probs.transpose(0, 1), targets.to(log_probs.device), lengths, sizes.to(log_probs.device)),
+        blank=BLANK,
+        reduction="none",
+        zero_infinity=True,
+    )
+    return losses[counted.to(losses.device)].sum() / sizes[counted].sum().clamp(min=1)
 
 
 def phone_errors(log_probs: Tensor, lengths: Tensor, labels: Sequence[Phones | None]) -> tuple[int, int]:

@@ -66,6 +66,11 @@ def ctc_head(model: Any) -> Any:
     return getattr(model, "ctc_decoder", model.decoder)
 
 
+def ctc_decoding(model: Any) -> Any:
+    """NeMo's CTC decoding object, which makes text of log-probs."""
+    return getattr(model, "ctc_decoding", model.decoding)
+
+
 def adapter_config(node: Any) -> BiasingAdapterConfig:
     """Reads the config node of an adapter; all of its options are optional.
 
