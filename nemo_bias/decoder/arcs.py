@@ -37,6 +37,7 @@ class UtteranceFrames(NamedTuple):
         plain: [T, V] without the bias that an adapter gave `log_probs`; the same array if there is none.
         plain_best: [T] the highest of each frame.
         labels: [T] the greedy path of `plain`.
+        phones: [T * sub_frames, phones + 1] log-probs of phones, the blank last; None if no phone head listened.
     """
 
     log_probs: NDArray[np.float32]
@@ -44,6 +45,7 @@ class UtteranceFrames(NamedTuple):
     plain: NDArray[np.float32]
     plain_best: NDArray[np.float32]
     labels: NDArray[np.int32]
+    phones: NDArray[np.float32] | None = None
 
     @property
     def biased(self) -> bool:
@@ -136,7 +138,7 @@ class ArcDecoder:
 
     def _candidates(self, frames: UtteranceFrames, entities: CompiledList, worth_keeping: float) -> _Candidates:
         """The arcs that may be taken, if their log-odds are worth keeping."""
-        log_probs, best, plain, plain_best, labels = frames
+        log_probs, best, plain, plain_best, labels, _ = frames
         blank, boundaries, pieces = self.vocabulary.blank, self.vocabulary.boundaries, self._pieces
         margin, most = self.options.token_margin, self.options.most_tokens
         arcs = find_arcs(log_probs, best, blank, margin, most, entities.automaton)

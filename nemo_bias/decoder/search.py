@@ -60,6 +60,7 @@ class BiasedBeamSearch:
         nbest: int = 1,
         plain: NDArray[np.float32] | None = None,
         labels: Sequence[NDArray[np.integer]] | None = None,
+        phones: NDArray[np.float32] | None = None,
     ) -> list[list[Transcript]]:
         """Decodes a batch.
 
@@ -71,6 +72,7 @@ class BiasedBeamSearch:
             plain: [B, T, V] without the bias that an adapter gave `log_probs`; None if there is none. Entities are looked
                 for in `log_probs`; everything else is written as greedy decoding of `plain` writes it.
             labels: [B] greedy paths of `plain`, [T] each, where they are known: frames may have several best labels.
+            phones: [B, T * sub_frames, phones + 1] log-probs of phones, the blank last; None if no phone head listened.
 
         Returns:
             For each utterance, at most `nbest` transcripts, best first.
@@ -86,6 +88,9 @@ class BiasedBeamSearch:
         sizes = np.full(batch, frames) if lengths is None else np.asarray(lengths).reshape(-1).astype(np.int64)
         if len(sizes) != batch or (batch and (sizes.min() < 0 or sizes.max() > frames)):
             raise ValueError(f"lengths is {sizes.tolist()}; expected {batch} values from 0 to {frames}")
+        if phones is not None and (phones.ndim != 3 or len(phones) != batch or (frames and phones.shape[1] % frames)):
+            raise ValueError(f"phones has shape {phones.shape}; expected [{batch}, {frames} * sub-frames, phones + 1]")
+        sub_frames = phones.shape[1] // frames if phones is not None and frames else 0
         each = list(lists) if isinstance(lists, Sequence) else [lists] * batch
         if len(each) != batch:
             raise ValueError(f"{len(each)} entity lists for {batch} utterances")
@@ -93,7 +98,9 @@ class BiasedBeamSearch:
         def one(b: int) -> list[Transcript]:
             own = log_probs[b, : sizes[b]]
             own_plain = own if plain is log_probs else plain[b, : sizes[b]]
-            frames = _frames(own, own_plain, None if labels is None else np.asarray(labels[b])[: sizes[b]], b)
+            own_labels = None if labels is None else np.asarray(labels[b])[: sizes[b]]
+            own_phones = None if phones is None else phones[b, : sizes[b] * sub_frames]
+            frames = _frames(own, own_plain, own_labels, b, own_phones)
             entities = each[b] if self.options.method != "greedy" else None
             if self.options.method == "adaptive" and entities:
                 return self._beam(own, frames.best, entities, nbest)
@@ -162,13 +169,17 @@ class BiasedBeamSearch:
 
 
 def _frames(
-    log_probs: NDArray[np.float32], plain: NDArray[np.float32], labels: NDArray[np.integer] | None, utterance: int
+    log_probs: NDArray[np.float32],
+    plain: NDArray[np.float32],
+    labels: NDArray[np.integer] | None,
+    utterance: int,
+    phones: NDArray[np.float32] | None = None,
 ) -> UtteranceFrames:
     """The frames of one utterance of a batch; without `labels`, its greedy path is that of the first best labels."""
     best = _best_of(log_probs, utterance)
     plain_best = best if plain is log_probs else _best_of(plain, utterance)
     path = plain.argmax(axis=1) if labels is None else labels
-    return UtteranceFrames(log_probs, best, plain, plain_best, path.astype(np.int32))
+    return UtteranceFrames(log_probs, best, plain, plain_best, path.astype(np.int32), phones)
 
 
 def _best_of(log_probs: NDArray[np.float32], utterance: int) -> NDArray[np.float32]:

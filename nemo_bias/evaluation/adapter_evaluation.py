@@ -17,7 +17,8 @@ from nemo_bias.evaluation.comparison import ExperimentList, LogProbs, Utterances
 from nemo_bias.evaluation.metrics import BiasingScore
 from nemo_bias.evaluation.recogniser import batches_by_length, greedy_texts
 from nemo_bias.integration.decoding.strategy import vocabulary_of
-from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
+from nemo_bias.integration.encoder.adapter_config import ctc_decoding, ctc_head
+from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Offer
 from nemo_bias.integration.encoder.offering import tokenizer_of
 from nemo_bias.integration.training.layer_cache import LayerCache
 
@@ -60,8 +61,8 @@ class EncodedSet:
         by_number = {utterance.number: utterance for utterance in cache.utterances}
         self.items = [items[k] for k in numbers]
         self._utterances = [by_number[k] for k in numbers]
-        self._decoder = getattr(model, "ctc_decoder", model.decoder)
-        self.vocabulary: Vocabulary = vocabulary_of(getattr(model, "ctc_decoding", model.decoding))
+        self._decoder = ctc_head(model)
+        self.vocabulary: Vocabulary = vocabulary_of(ctc_decoding(model))
 
     def log_probs(self, adapter: BiasingAdapter | None = None, phrases: Sequence[str] = ()) -> list[LogProbs]:
         """Log-probs of each utterance; without bias if there is no adapter."""
@@ -73,7 +74,8 @@ class EncodedSet:
                 *layers, encoded = (pad_sequence(list(each), batch_first=True) for each in zip(*read, strict=True))
                 lengths = torch.tensor([self._utterances[k].frames for k in chosen])
                 if adapter is not None and entities is not None:
-                    encoded = encoded + adapter.contextual(layers, lengths, entities).bias
+                    adapter.offer(Offer(entities))
+                    encoded = encoded + adapter(layers, lengths).biasing.bias
                 log_probs = self._decoder(encoder_output=encoded.transpose(1, 2)).float().numpy()
                 for row, (k, length) in enumerate(zip(chosen, lengths.tolist(), strict=True)):
                     found[k] = log_probs[row, :length].copy()

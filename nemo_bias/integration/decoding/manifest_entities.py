@@ -13,8 +13,8 @@ from typing import Any
 
 from nemo_bias.integration.decoding.strategy import BiasedBeamInfer
 from nemo_bias.integration.encoder.conformer import wrap_method
+from nemo_bias.integration.encoder.handover import forget
 from nemo_bias.integration.encoder.offering import entities_offered, load_configured_adapter
-from nemo_bias.integration.encoder.unbiased import forget_unbiased
 from nemo_bias.integration.switch import switched_off
 
 
@@ -78,7 +78,7 @@ def _finished(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return original(self, *args, **kwargs)
         finally:
-            forget_unbiased(biased_decoders(self))
+            forget(biased_decoders(self))
 
     return wrapped
 

@@ -23,6 +23,7 @@ from nemo_bias.decoder.transcript import Transcript
 from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary, character_vocabulary
 from nemo_bias.entities import EntityList, parse_entities, read_entities
 from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig, biased_beam_config
+from nemo_bias.integration.encoder.handover import NOTHING
 from nemo_bias.integration.switch import switched_off
 from nemo_bias.normalization import NormalizedList, normalize_entities
 
@@ -84,7 +85,7 @@ class BiasedBeamInfer:
         self.utterance_entities: Sequence[Any] | None = (
             None  # entities of each utterance of the next batch, set by its reader
         )
-        self.unbiased_log_probs: torch.Tensor | None = None  # [B, T, V] of the next batch before any adapter's bias
+        self.handed_over = NOTHING  # by the encoder side, for the next batch
         self._decoding = decoding
         self._search: BiasedBeamSearch | None = None
         self._global: CompiledList | None = None
@@ -167,7 +168,7 @@ class BiasedBeamInfer:
     def __call__(self, decoder_output: torch.Tensor, decoder_lengths: torch.Tensor | None = None) -> tuple[list[Any]]:
         """Decodes log-probs [B, T, V] (or labels [B, T], which are left to NeMo) of the given lengths [B]."""
         own, self.utterance_entities = self.utterance_entities, None
-        unbiased, self.unbiased_log_probs = self.unbiased_log_probs, None
+        (unbiased, phones), self.handed_over = self.handed_over, NOTHING
         if decoder_output.ndim != 3 or switched_off() or self.config.method == "greedy":
             return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)  # type: ignore[no-any-return]
         plain = decoder_output if unbiased is None else unbiased
@@ -187,6 +188,7 @@ class BiasedBeamInfer:
                 *(log_probs.numpy(), lengths.numpy(), [lists[b] for b in with_list], self.config.nbest),
                 plain=None if unbiased is None else plain_log_probs.numpy(),
                 labels=[torch.as_tensor(hypotheses[b].y_sequence).cpu().numpy() for b in with_list],
+                phones=None if phones is None else phones[with_list].float().cpu().numpy(),
             )
             for b, own_log_probs, length, nbest in zip(with_list, plain_log_probs, lengths, transcripts, strict=True):
                 self._fill(hypotheses[b], own_log_probs[: int(length)], nbest)

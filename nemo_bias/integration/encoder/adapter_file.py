@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import collections
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.base import ContainerMetadata, Metadata
+from omegaconf.errors import OmegaConfBaseException
 from omegaconf.nodes import AnyNode
 
-from nemo_bias.integration.encoder.adapter_config import recogniser_of
+from nemo_bias.integration.encoder.adapter_config import adapter_config, recogniser_of
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, biasing_adapters
 from nemo_bias.integration.encoder.conformer import check_encoder, check_recogniser, is_ours
 
@@ -57,20 +59,24 @@ def read_adapter_file(path: str | Path) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key == "__cfg__" or isinstance(value, list)}
 
 
-def load_adapter(model: Any, path: str | Path, name: str | None = None) -> BiasingAdapter:
+def load_adapter(
+    model: Any, path: str | Path, name: str | None = None, changes: Mapping[str, Any] | None = None
+) -> BiasingAdapter:
     """Adds a saved biasing adapter to a stock NeMo model and enables it.
 
     Args:
         model: a restored NeMo CTC or hybrid model with a Conformer encoder.
         path: file that `save_adapters` or `train_asr_adapter.py` (as `adapters.pt`) wrote.
         name: which of its adapters, if there are several.
+        changes: options that shall differ from those in the file. A part that is new by them, such as `{"phones": {}}`,
+            starts untrained.
 
     Returns:
         The adapter, in the mode (training or evaluation) and on the device of the model.
 
     Raises:
-        AdapterFileError: the file is broken, has no such adapter, was made for another recogniser, or the model has an
-            adapter of that name already.
+        AdapterFileError: the file is broken, has no such adapter, was made for another recogniser, has weights of other
+            sizes than `changes` ask for, or the model has an adapter of that name already.
     """
     content = read_adapter_file(path)
     configs = content["__cfg__"]
@@ -84,23 +90,29 @@ def load_adapter(model: Any, path: str | Path, name: str | None = None) -> Biasi
         raise AdapterFileError(f"{path} has no biasing adapter {name!r}; it has {', '.join(ours) or 'none'}")
     if name in (model.cfg.get("adapters") or {}):
         raise AdapterFileError(f"{path}: the model has an adapter named {name!r} already")
-    config = configs[name]
     try:
         check_encoder(model)
-        check_recogniser(config.get("recogniser"), recogniser_of(model), f"{path}: adapter {name!r}")
+        check_recogniser(configs[name].get("recogniser"), recogniser_of(model), f"{path}: adapter {name!r}")
+        config: Any = OmegaConf.merge(configs[name], OmegaConf.create(dict(changes or {})))
         state = _state(found[name], name)
-        parts = {part: config.get(part) for part in ("contextual", "training", "recogniser")}
-        BiasingAdapter(**parts).load_state_dict(
-            state
-        )  # an adapter of its own, so that a wrong file leaves the model as it was
-    except (RuntimeError, TypeError, ValueError) as error:
+        adapter = BiasingAdapter(**config)  # of its own, so that a wrong file leaves the model as it was
+        state |= _new_parts(adapter, configs[name])
+        adapter.load_state_dict(state)
+    except (OmegaConfBaseException, RuntimeError, TypeError, ValueError) as error:
         raise AdapterFileError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     with torch.inference_mode(False):  # `transcribe` loads it within one, where parameters would never be trainable again
         model.add_adapter(name, cfg=config)
-        adapter: BiasingAdapter = model.encoder.adapter_layer[name]
-        adapter.load_state_dict(state)
+        added: BiasingAdapter = model.encoder.adapter_layer[name]
+        added.load_state_dict(state)
         model.set_enabled_adapters(name, enabled=True)
-        return adapter.train(model.training).to(model.device)
+        return added.train(model.training).to(model.device)
+
+
+def _new_parts(adapter: BiasingAdapter, stored: Any) -> dict[str, torch.Tensor]:
+    """The weights of an adapter that belong to parts that its stored config does not have."""
+    config = adapter_config(stored)
+    new = tuple(f"{part}." for part in ("contextual", "phones") if getattr(config, part) is None)
+    return {key: value for key, value in adapter.state_dict().items() if key.startswith(new)}
 
 
 def holds_adapters(model: Any, path: str | Path) -> bool:

@@ -69,13 +69,13 @@ def attention_of(
             raise ValueError(f"{source}: {why}")
         path = _greedy_path(model, audio)
     found, adapter.found = adapter.found, None
-    if found is None:
+    if found is None or found.biasing is None:
         raise RuntimeError(
             "nemo_bias does not know this NeMo: the encoder has not called the adapter; install nemo_toolkit 3.0"
         )
-    nothing = found.subword_log_probs[0, : len(path), :, 0].float().exp().mean(dim=1, keepdim=True).cpu().numpy()
-    attention = found.entity_probabilities()[0, : len(path)].float().cpu().numpy()
-    chosen = found.chosen[0].tolist()
+    nothing = found.biasing.subword_log_probs[0, : len(path), :, 0].float().exp().mean(dim=1, keepdim=True).cpu().numpy()
+    attention = found.biasing.entity_probabilities()[0, : len(path)].float().cpu().numpy()
+    chosen = found.biasing.chosen[0].tolist()
     best = np.argsort(-attention.max(axis=0, initial=0), kind="stable")[:most_entities]
     frame = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
     words = timed_words(path, search.vocabulary, frame)
@@ -128,6 +128,8 @@ def _enabled_adapter(model: Any) -> BiasingAdapter:
         raise ValueError(
             f"{len(adapters)} of the model's biasing adapters ({held}) are enabled; enable one with set_enabled_adapters"
         )
+    if adapters[0].contextual is None:
+        raise ValueError("the model's biasing adapter has no contextual part, so it attends to nothing")
     return adapters[0]
 
 

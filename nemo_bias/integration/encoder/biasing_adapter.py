@@ -1,8 +1,9 @@
 """The adapter that NeMo attaches to an encoder: one module for the whole encoder, not one a layer.
 
-While entities are offered (`BiasingAdapter.offer`), forward hooks collect the outputs of the tapped encoder layers, and a
-hook on the encoder adds the adapter's bias to its output. Without entities, or disabled, the hooks return at once and
-the encoder's output is the very tensor that it was.
+It has a contextual part, a phone head, or both. While something is wanted of it (`BiasingAdapter.offer`), forward hooks
+collect the outputs of the tapped encoder layers, and a hook on the encoder runs the parts that are wanted: the contextual
+one adds its bias to the encoder's output, the phone head leaves it alone. Otherwise, or disabled, the hooks return at once
+and the encoder's output is the very tensor that it was.
 """
 
 from __future__ import annotations
@@ -16,88 +17,143 @@ from nemo.collections.common.parts.adapter_modules import AdapterModuleUtil
 from nemo.core.classes.mixins.adapter_mixin_strategies import AbstractAdapterStrategy
 from torch import Tensor, nn
 
-from nemo_bias.adapter.config import AdapterTrainingConfig, ContextualAdapterConfig
 from nemo_bias.adapter.contextual_adapter import Biasing, ContextualAdapter
 from nemo_bias.adapter.entity_encoder import EncodedEntities, TokenLists
-from nemo_bias.integration.encoder.adapter_config import RecogniserConfig, tapped_layers
+from nemo_bias.adapter.phone_head import PhoneHead
+from nemo_bias.integration.encoder.adapter_config import adapter_config, phone_layer, query_layers
 from nemo_bias.integration.switch import switched_off
-from nemo_bias.options import typed_config
 
 REMEMBERED_LISTS = 100
 
 
 class Offer(NamedTuple):
-    """The entities of the next batches.
+    """What is wanted in the next batches.
 
     Attributes:
-        entities: of all lists of a batch, M in all: encoded, or (in training) still to be encoded.
+        entities: of all lists of a batch, M in all: encoded, or (in training) still to be encoded; None: no bias.
         offered: [B, M] which of them are in an utterance's list; None: all, whatever the batch.
         required: [B, M] which of them get the full attention in any case (training); None: none.
         weight: multiplies the bias.
+        phones: whether the phone head is to listen.
     """
 
-    entities: EncodedEntities | TokenLists
+    entities: EncodedEntities | TokenLists | None = None
     offered: Tensor | None = None
     required: Tensor | None = None
     weight: float = 1.0
+    phones: bool = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is."""
+        return self.entities is not None or self.phones
+
+
+class Found(NamedTuple):
+    """What an adapter found in a batch.
+
+    Attributes:
+        lengths: [B] encoder frames of each utterance.
+        biasing: of the contextual part; None if no entities were offered.
+        phones: log-probs [B, T * sub_frames, phones + 1] of the phone head, the blank last; None if it was not to listen.
+    """
+
+    lengths: Tensor
+    biasing: Biasing | None
+    phones: Tensor | None
 
 
 class Supervisor(Protocol):
     """What training adds to the recogniser's own loss."""
 
-    def loss(self, encoded: Tensor, lengths: Tensor, biasing: Biasing) -> Tensor:
-        """A loss for what was found, given the encoder's output [B, D, T] without bias and its lengths [B]."""
+    def loss(self, encoded: Tensor, found: Found) -> Tensor:
+        """A loss for what was found, given the encoder's output [B, D, T] without bias."""
 
 
 class AddToOutput(AbstractAdapterStrategy):  # type: ignore[misc]
     """Adds the bias to the encoder's output: `input` has the keys `encoded` [B, D, T], `layers` and `lengths`."""
 
     def forward(self, input: Any, adapter: Any, *, module: Any) -> Tensor:
-        """The biased output [B, D, T]."""
-        biasing = adapter(input["layers"], input["lengths"])
-        adapter.observe(input["encoded"], input["lengths"], biasing)
-        return input["encoded"] + biasing.bias.transpose(1, 2).to(input["encoded"].dtype)  # type: ignore[no-any-return]
+        """The biased output [B, D, T]; the very tensor `encoded` if there is no bias."""
+        found = adapter(input["layers"], input["lengths"])
+        encoded: Tensor = input["encoded"]
+        adapter.observe(encoded, found)
+        return encoded if found.biasing is None else encoded + found.biasing.bias.transpose(1, 2).to(encoded.dtype)
 
 
 class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
-    """Biases an encoder towards offered entities.
+    """Biases an encoder towards offered entities, and tells which phones are spoken.
 
     Args:
-        contextual: sizes of the contextual adapter.
-        training: how it is trained.
-        recogniser: the recogniser that it belongs to.
+        options: fields of `BiasingAdapterConfig`.
 
     Raises:
         ValueError: an option is unknown or wrong, or the adapter was not added through `model.add_adapter`.
     """
 
-    def __init__(self, contextual: Any = None, training: Any = None, recogniser: Any = None) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
-        self.training_config = typed_config(AdapterTrainingConfig, training, "adapter.training")
-        self.recogniser = typed_config(RecogniserConfig, recogniser, "adapter.recogniser")
-        config = typed_config(ContextualAdapterConfig, contextual, "adapter.contextual")
+        config = adapter_config(options)
+        self.training_config = config.training
+        self.recogniser = config.recogniser
         if not self.recogniser.width:
             raise ValueError("adapter.recogniser is empty; add the adapter with model.add_adapter, which fills it in")
-        self.tapped = tapped_layers(config, self.recogniser.encoder_layers)
-        self.contextual = ContextualAdapter(
-            config,
-            layers=len(self.tapped),
-            width=self.recogniser.width,
-            output_width=self.recogniser.output_width,
-            vocabulary_size=self.recogniser.vocabulary_size,
-        )
+        self.contextual: ContextualAdapter | None = None
+        self.phones: PhoneHead | None = None
+        self._query_layers: list[int] = []
+        self._phone_layer = 0
+        if config.contextual is not None:
+            self._query_layers = query_layers(config.contextual, self.recogniser.encoder_layers)
+            self.contextual = ContextualAdapter(
+                config.contextual,
+                layers=len(self._query_layers),
+                width=self.recogniser.width,
+                output_width=self.recogniser.output_width,
+                vocabulary_size=self.recogniser.vocabulary_size,
+            )
+        if config.phones is not None:
+            self._phone_layer = phone_layer(config.phones, self.recogniser.encoder_layers)
+            self.phones = PhoneHead(config.phones, self.recogniser.width)
+        self.tapped = sorted({*self._query_layers, *([self._phone_layer] if self.phones is not None else [])})
         self.setup_adapter_strategy(AddToOutput())  # type: ignore[operator]
         self.supervisor: Supervisor | None = None  # set while training
-        self.found: Biasing | None = None  # in the last batch, in evaluation mode
+        self.found: Found | None = None  # in the last batch, in evaluation mode
         self._offer: Offer | None = None
         self._name = ""
         self._encoded: dict[tuple[str, ...], EncodedEntities] = {}
         self._encoded_state: Any = None  # device and versions of the weights that made them
         self._outputs: dict[int, Tensor] | None = None  # of the tapped layers, while they are wanted
 
+    def trained_parts(self) -> dict[str, nn.Module]:
+        """The parts that the adapter has and that its config asks to train, by name.
+
+        Raises:
+            ValueError: there are none.
+        """
+        parts: dict[str, nn.Module | None] = {"contextual": self.contextual, "phones": self.phones}
+        trained = {name: part for name, part in parts.items() if part is not None and name in self.training_config.parts}
+        if not trained:
+            raise ValueError(f"adapter.training.parts is {self.training_config.parts}, of which the adapter has none")
+        return trained
+
     def offer(self, offer: Offer | None) -> None:
-        """Sets the entities of the next batches; None: no bias."""
-        self._offer = offer
+        """Says what is wanted in the next batches; None, or an offer of nothing: nothing.
+
+        Raises:
+            ValueError: it is wanted of a part that the adapter does not have.
+        """
+        for name, wanted, part in (
+            ("contextual part", offer is not None and offer.entities is not None, self.contextual),
+            ("phone head", offer is not None and offer.phones, self.phones),
+        ):
+            if wanted and part is None:
+                raise ValueError(f"the adapter has no {name}")
+        self._offer = offer if offer is not None and offer.wanted else None
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is wanted in the next batches."""
+        return self._offer is not None
 
     def encode(self, phrases: tuple[str, ...], tokenize: Callable[[str], Sequence[int]]) -> EncodedEntities:
         """Encodes a list; the last lists are remembered as long as the weights do not change.
@@ -105,7 +161,12 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
         Args:
             phrases: in the characters of the recogniser.
             tokenize: gives the token ids of a phrase.
+
+        Raises:
+            ValueError: the adapter has no contextual part.
         """
+        if self.contextual is None:
+            raise ValueError("the adapter has no contextual part")
         parameters = list(self.contextual.encoder.parameters())
         state = (parameters[0].device, *(parameter._version for parameter in parameters))
         if state != self._encoded_state or len(self._encoded) >= REMEMBERED_LISTS:
@@ -117,15 +178,26 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
                 self._encoded[phrases] = self.contextual.encode(TokenLists.of(tokens, parameters[0].device))
         return self._encoded[phrases]
 
-    def forward(self, layers: list[Tensor], lengths: Tensor) -> Biasing:
-        """Attends to the offered entities; see `ContextualAdapter.forward`."""
+    def forward(self, layers: Sequence[Tensor], lengths: Tensor) -> Found:
+        """Finds what is wanted.
+
+        Args:
+            layers: outputs of the `tapped` layers in their order, [B, T, width] each.
+            lengths: [B] frames of each utterance.
+        """
         if self._offer is None:
-            raise RuntimeError("no entities are offered to the adapter")
-        entities, offered, required, weight = self._offer
-        if isinstance(entities, TokenLists):
-            entities = self.contextual.encode(entities)
-        found: Biasing = self.contextual(layers, lengths, entities, offered, required)
-        return found if weight == 1.0 else found._replace(bias=weight * found.bias)
+            raise RuntimeError("nothing is offered to the adapter")
+        entities, offered, required, weight, phones = self._offer
+        output_of = dict(zip(self.tapped, layers, strict=True))
+        biasing = None
+        if self.contextual is not None and entities is not None:
+            if isinstance(entities, TokenLists):
+                entities = self.contextual.encode(entities)
+            query = [output_of[layer] for layer in self._query_layers]
+            biasing = self.contextual(query, lengths, entities, offered, required)
+            biasing = biasing if weight == 1.0 else biasing._replace(bias=weight * biasing.bias)
+        heard = self.phones(output_of[self._phone_layer], lengths) if self.phones is not None and phones else None
+        return Found(lengths, biasing, heard)
 
     def attach(self, encoder: nn.Module, name: str) -> None:
         """Registers the hooks on an encoder, which knows this adapter by a name."""
@@ -153,12 +225,12 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
         biased = self.adapter_strategy({"encoded": encoded, "layers": layers, "lengths": lengths}, self, module=encoder)  # type: ignore[operator]
         return (biased, *output[1:])
 
-    def observe(self, encoded: Tensor, lengths: Tensor, biasing: Biasing) -> None:
+    def observe(self, encoded: Tensor, found: Found) -> None:
         """Keeps what was found, or in training makes a loss of it, which NeMo adds to its own."""
         if not self.training:
-            self.found = biasing
+            self.found = found
         elif self.supervisor is not None:
-            loss = self.supervisor.loss(encoded, lengths, biasing)
+            loss = self.supervisor.loss(encoded, found)
             self.register_accessible_tensor("adapter_loss", loss)  # type: ignore[operator]
             self.set_access_enabled(access_enabled=True, guid=self.model_guid)  # type: ignore[operator]
 

@@ -14,8 +14,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_bias.adapter.config import AdapterTrainingConfig, ContextualAdapterConfig
-from nemo_bias.integration.encoder.adapter_config import ADAPTER_TARGET, RecogniserConfig, recogniser_of, tapped_layers
+from nemo_bias.integration.encoder.adapter_config import (
+    ADAPTER_TARGET,
+    RecogniserConfig,
+    adapter_config,
+    phone_layer,
+    query_layers,
+    recogniser_of,
+)
 from nemo_bias.integration.registration.targets import OUR_PREFIX
 from nemo_bias.options import typed_config
 
@@ -101,9 +107,11 @@ def check_encoder(model: Any) -> None:
 
 
 def _check_options(cfg: Any, recogniser: RecogniserConfig) -> None:
-    typed_config(AdapterTrainingConfig, cfg.get("training"), "adapter.training")
-    contextual = typed_config(ContextualAdapterConfig, cfg.get("contextual"), "adapter.contextual")
-    tapped_layers(contextual, recogniser.encoder_layers)
+    config = adapter_config(cfg)
+    if config.contextual is not None:
+        query_layers(config.contextual, recogniser.encoder_layers)
+    if config.phones is not None:
+        phone_layer(config.phones, recogniser.encoder_layers)
 
 
 def _prepare_encoder(model: Any) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from nemo_bias.integration.encoder.adapter_config import ctc_decoding, ctc_head
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 from nemo_bias.integration.encoder.offering import tokenizer_of
 from nemo_bias.integration.training.layer_cache import CachedUtterance, LayerCache, encode_manifest
@@ -187,16 +188,16 @@ class CachedModel(LightningModule):  # type: ignore[misc]
         super().__init__()
         self.model, self.adapter, self.run = model, adapter, run
         self.encoder, self.cfg = model.encoder, model.cfg  # what the callback asks for
-        self.decoder, self.decoding = (
-            getattr(model, "ctc_decoder", model.decoder),
-            getattr(model, "ctc_decoding", model.decoding),
-        )
+        self.decoder, self.decoding = ctc_head(model), ctc_decoding(model)
         self.tokenizer = getattr(model, "tokenizer", None)
 
     def _step(self, batch: Batch) -> Tensor:
         layers, lengths, tokens, token_lengths = batch
-        inputs = {"encoded": layers[-1].transpose(1, 2), "layers": layers[:-1], "lengths": lengths}
-        biased = self.adapter.adapter_strategy(inputs, self.adapter, module=self.encoder)  # type: ignore[operator]
+        encoded = layers[-1].transpose(1, 2)
+        inputs = {"encoded": encoded, "layers": layers[:-1], "lengths": lengths}
+        biased: Tensor = self.adapter.adapter_strategy(inputs, self.adapter, module=self.encoder)  # type: ignore[operator]
+        if biased is encoded and self.training:  # there is no bias to learn from
+            return encoded.new_zeros(())
         log_probs = self.decoder(encoder_output=biased)
         loss = getattr(self.model, "ctc_loss", self.model.loss)
         return loss(log_probs=log_probs, targets=tokens, input_lengths=lengths, target_lengths=token_lengths)  # type: ignore[no-any-return]
@@ -204,21 +205,20 @@ class CachedModel(LightningModule):  # type: ignore[misc]
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """CTC on the biased output, and the adapter's own loss."""
         ctc = self._step(batch)
-        guide = sum(self.adapter._registry.get("adapter_loss", []))  # type: ignore[operator, union-attr]
+        own = sum(self.adapter._registry.get("adapter_loss", []))  # type: ignore[operator, union-attr]
         self.adapter.reset_registry()  # type: ignore[operator]
-        self.log_dict({"train_ctc": ctc.detach(), "train_guide": guide})
-        self.log("train_loss", (ctc + guide).detach(), prog_bar=True)
-        return ctc + guide
+        self.log_dict({"train_ctc": ctc.detach(), "train_adapter": own})
+        self.log("train_loss", (ctc + own).detach(), prog_bar=True)
+        return ctc + own
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """CTC on the biased output; the callback adds the recall of entities."""
+        """CTC on the biased output; the callback adds what it measures."""
         self.log("val_loss", self._step(batch), prog_bar=True, batch_size=len(batch[1]))
 
     def configure_optimizers(self) -> Any:
-        """AdamW on the adapter, with a warm-up and a cosine."""
-        optimizer = torch.optim.AdamW(
-            self.adapter.parameters(), lr=self.run.learning_rate, betas=(0.9, 0.98), weight_decay=1e-3
-        )
+        """AdamW on the trained parts of the adapter, with a warm-up and a cosine."""
+        trained = [parameter for parameter in self.adapter.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=self.run.learning_rate, betas=(0.9, 0.98), weight_decay=1e-3)
         rising = max(1, min(200, self.run.steps // 10))
 
         def factor(step: int) -> float:
