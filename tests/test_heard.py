@@ -1,4 +1,4 @@
-"""What a phone head hears in runs of words, and what it confuses."""
+"""What a phone head hears in stretches, and what it confuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from conftest import collapse
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_rescoring import BLANK, ids, spoken
 
@@ -19,7 +20,7 @@ from nemo_bias.pronunciation.confusions import (
     write_costs,
 )
 from nemo_bias.pronunciation.distance import feature_costs, phone_distance
-from nemo_bias.pronunciation.heard import greedy_phones, heard_runs
+from nemo_bias.pronunciation.heard import greedy_phones, heard_phones
 
 
 def words(*pronunciations: str) -> list[list[tuple[int, ...]]]:
@@ -37,41 +38,31 @@ def test_greedy_phones_and_where_they_begin():
     assert len(greedy_phones(log_probs[:0], BLANK)[0]) == 0
 
 
-def test_each_run_of_up_to_three_words_has_the_phones_heard_there():
-    log_probs = spoken("N OW S AH M F IY L D AH")  # "no sum feel a"
-    runs = heard_runs(log_probs, words("N OW", "S AH M", "F IY L", "AH"), BLANK)
-    heard = {(run.first_word, run.last_word): run.phones for run in runs}
-    assert set(heard) == {(a, b) for a in range(4) for b in range(a, min(4, a + 3))}
-    assert heard[0, 0] == ids("N OW")
-    assert heard[1, 1] == ids("S AH M")
-    assert heard[1, 2] in (ids("S AH M F IY L"), ids("S AH M F IY L D"))  # D lies between two words
-    assert heard[2, 2] + heard[3, 3] == ids("F IY L D AH")
-    assert heard[0, 2] == heard[0, 0] + heard[1, 1] + heard[2, 2]
+@settings(deadline=None)
+@given(st.lists(st.integers(0, BLANK), min_size=1, max_size=20))
+def test_greedy_phones_are_those_of_ctc(labels):
+    log_probs = np.full((len(labels), BLANK + 1), -9, np.float32)
+    log_probs[np.arange(len(labels)), labels] = 0
+    phones, at = greedy_phones(log_probs, BLANK)
+    assert tuple(phones.tolist()) == collapse(labels, BLANK)
+    assert [labels[s] for s in at] == phones.tolist()
+    assert all(s == 0 or labels[s - 1] != labels[s] for s in at)
 
 
-def test_runs_without_a_heard_phone_and_texts_without_room_give_nothing():
-    silence = np.full((12, BLANK + 1), -9.0, np.float32)
-    silence[:, BLANK] = 0
-    assert heard_runs(silence, words("N OW", "AH"), BLANK) == []
-    assert heard_runs(spoken("N"), words("N OW S T OW S"), BLANK) == []
-    assert heard_runs(spoken("N"), [], BLANK) == []
+def heard(log_probs, *stretches: tuple[int, int]) -> list[tuple[int, ...]]:
+    starts, ends = np.array(stretches, np.int64).reshape(-1, 2).T
+    phones, offsets = heard_phones(log_probs, starts, ends, BLANK)
+    assert len(offsets) == len(stretches) + 1 and offsets[-1] == len(phones)
+    return [tuple(phones[a:b].tolist()) for a, b in itertools.pairwise(offsets)]
 
 
-@given(st.lists(st.integers(0, 38), min_size=1, max_size=12), st.integers(1, 5), st.integers(1, 4))
-def test_runs_of_one_word_are_the_whole_of_what_is_heard(phones, count, longest):
-    log_probs = spoken(" ".join(PHONES[k] for k in phones))
-    text = [[tuple(phones[k::count])] for k in range(min(count, len(phones)))]
-    runs = heard_runs(log_probs, text, BLANK, longest)
-    assert runs
-    single = [run for run in runs if run.first_word == run.last_word]
-    assert list(itertools.chain(*(run.phones for run in single))) == phones
-    by_word = {run.first_word: run for run in single}
-    for run in runs:
-        assert run.last_word - run.first_word < longest
-        parts = [by_word[w].phones for w in range(run.first_word, run.last_word + 1) if w in by_word]
-        assert run.phones == tuple(itertools.chain(*parts))
-    edges = [(run.start, run.end) for run in single]
-    assert all(a[1] < b[0] for a, b in itertools.pairwise(edges))
+def test_phones_belong_to_the_stretches_in_which_they_begin():
+    log_probs = np.repeat(spoken("S AH M F IY L D"), 2, axis=0)  # each phone takes two sub-frames, and so does the blank
+    assert heard(log_probs, (0, 12), (12, 28), (8, 13), (0, 28), (1, 4), (5, 5)) == [
+        *(ids("S AH M"), ids("F IY L D"), ids("M F"), ids("S AH M F IY L D"), (), ()),
+    ]
+    assert heard(log_probs) == []
+    assert heard(log_probs[:0], (0, 0)) == [()]
 
 
 # ---- confusions

@@ -1,37 +1,13 @@
-"""What a phone head hears in runs of words: queries for a lookup of entities by their pronunciation."""
+"""What a phone head hears in stretches of an utterance: queries for a lookup of entities by their pronunciation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
+import numba
 import numpy as np
-from numpy.typing import NDArray
-
-from nemo_bias.pronunciation.alignment import align_words
-
-LONGEST_RUN = 3  # words
 
 
-class HeardRun(NamedTuple):
-    """Some words in a row, and the phones that are heard in their place.
-
-    Attributes:
-        first_word: number of the first word.
-        last_word: number of the last.
-        start: first sub-frame.
-        end: last sub-frame.
-        phones: ids.
-    """
-
-    first_word: int
-    last_word: int
-    start: int
-    end: int
-    phones: tuple[int, ...]
-
-
-def greedy_phones(log_probs: NDArray[np.float32], blank: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+@numba.njit(cache=True, nogil=True)
+def greedy_phones(log_probs, blank):  # type: ignore[no-untyped-def]
     """What greedy decoding of phone log-probs writes.
 
     Args:
@@ -41,38 +17,40 @@ def greedy_phones(log_probs: NDArray[np.float32], blank: int) -> tuple[NDArray[n
     Returns:
         [n] phones, and [n] the first sub-frame of each.
     """
-    labels = log_probs.argmax(axis=1).astype(np.int32)
-    first = np.flatnonzero((labels != blank) & np.append(True, labels[1:] != labels[:-1])[: len(labels)]).astype(np.int32)
-    return labels[first], first
+    phones, at = np.empty(len(log_probs), np.int32), np.empty(len(log_probs), np.int32)
+    n, previous = 0, blank
+    for s in range(len(log_probs)):
+        label = np.argmax(log_probs[s])
+        if label != blank and label != previous:
+            phones[n], at[n] = label, s
+            n += 1
+        previous = label
+    return phones[:n], at[:n]
 
 
-def heard_runs(
-    log_probs: NDArray[np.float32], words: Sequence[Sequence[Sequence[int]]], blank: int, longest: int = LONGEST_RUN
-) -> list[HeardRun]:
-    """The phones heard in all runs of one to `longest` words of a text.
+@numba.njit(cache=True, nogil=True)
+def heard_phones(log_probs, starts, ends, blank):  # type: ignore[no-untyped-def]
+    """The phones that a phone head hears in some stretches.
 
-    The text is aligned with the phone log-probs (`align_words`). Phones that are heard between two words belong to the
-    nearer one.
+    A run of words lies, as well as a forced alignment of the whole text tells, from the first frame of its first token up to
+    that of the next word (measured by how often the entity that was said is among the nearest to what is heard there).
 
     Args:
         log_probs: [S, P + 1] natural logarithms.
-        words: the pronunciations of each word of the text, as phone ids; a word that has none may be anything.
+        starts: [n] first sub-frame of each stretch.
+        ends: [n] the sub-frame after its last.
         blank: id of the blank.
-        longest: words of the longest runs.
 
     Returns:
-        The runs in which any phone is heard, by their first words; none if there are too few sub-frames for the text.
+        The phones of all stretches, one after the other, and [n + 1] offsets: those of stretch ``k`` are
+        ``phones[offsets[k]:offsets[k + 1]]``. A phone belongs to the stretch in which it begins.
     """
-    alignment = align_words(log_probs, words, blank)
-    if alignment is None or not len(words):
-        return []
     phones, at = greedy_phones(log_probs, blank)
-    between = (alignment.end[:-1] + alignment.start[1:] + 1) // 2  # the first sub-frame of each word but the first
-    edges = np.concatenate([[0], between, [len(log_probs)]])
-    first = np.searchsorted(at, edges)  # phone of each word
-    return [
-        HeardRun(a, b, int(edges[a]), int(edges[b + 1]) - 1, tuple(phones[first[a] : first[b + 1]].tolist()))
-        for a in range(len(words))
-        for b in range(a, min(a + longest, len(words)))
-        if first[a] < first[b + 1]
-    ]
+    offsets = np.zeros(len(starts) + 1, np.int32)
+    first, last = np.searchsorted(at, starts), np.searchsorted(at, ends)
+    for k in range(len(starts)):
+        offsets[k + 1] = offsets[k] + max(0, last[k] - first[k])
+    heard = np.empty(offsets[-1], np.int32)
+    for k in range(len(starts)):
+        heard[offsets[k] : offsets[k + 1]] = phones[first[k] : first[k] + offsets[k + 1] - offsets[k]]
+    return heard, offsets
