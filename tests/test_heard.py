@@ -11,21 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_rescoring import BLANK, ids, spoken
 
-from nemo_bias.pronunciation import PHONES
+from nemo_bias.pronunciation import PHONES, Pronunciation
 from nemo_bias.pronunciation.confusions import (
     NOTHING,
     confusion_costs,
-    learn_confusions,
+    confusions_markdown,
+    count_confusions,
     read_costs,
     write_costs,
 )
 from nemo_bias.pronunciation.distance import feature_costs, phone_distance
 from nemo_bias.pronunciation.heard import greedy_phones, heard_phones
-
-
-def words(*pronunciations: str) -> list[list[tuple[int, ...]]]:
-    return [[ids(one) for one in each.split("|")] for each in pronunciations]
-
 
 # ---- heard
 
@@ -68,20 +64,26 @@ def test_phones_belong_to_the_stretches_in_which_they_begin():
 # ---- confusions
 
 
+def pronounce(words):
+    lexicon = {"toast": ["T OW S T"], "born": ["B AA R N", "B AO R N"]}
+    return [tuple(Pronunciation(ids(p), 0.5, "lexicon") for p in lexicon.get(word, ())) for word in words]
+
+
 def test_confusions_are_counted_by_what_was_meant():
-    said = words("T OW S T", "B AA R N|B AO R N")
     heard = [spoken("T OW Z T B AO R N"), spoken("T OW S B AO R N D")]
-    counts = learn_confusions(heard, [said, said])
+    counts = count_confusions(heard, ["toast born", "toast born"], pronounce)
     z, s, t, d = (PHONES.index(phone) for phone in ("Z", "S", "T", "D"))
     assert counts[z, s] == 1 and counts[s, s] == 1
     assert counts[NOTHING, t] == 1 and counts[t, t] == 3
     assert counts[d, NOTHING] == 1
     assert counts[PHONES.index("AO"), PHONES.index("AO")] == 2  # the variant that fits
     assert counts.sum() == 17
+    table = confusions_markdown(counts).splitlines()[2:]
+    assert sorted(table) == ["| - | T | 1 | 25.0 % |", "| D | - | 1 | - |", "| Z | S | 1 | 50.0 % |"]
 
 
 def test_utterances_that_cannot_be_aligned_are_left_out():
-    assert learn_confusions([spoken("N OW"), spoken("N")], [[[ids("N OW")], []], words("N OW S T")]).sum() == 0
+    assert count_confusions([spoken("T OW S T"), spoken("T")], ["toast x", "toast"], pronounce).sum() == 0
 
 
 def test_without_counts_the_costs_follow_the_features():

@@ -32,6 +32,11 @@ class DecodingOptions:
     evidence_file: Optional[str] = option(  # noqa: UP045
         None, "weights of the evidence, made by scripts/fit_evidence.py; null: those of the package"
     )
+    phone_weight: float = option(
+        0.2,
+        "phonetic rescoring, for an adapter with a phone head: how much a hypothesis's score falls for each nat that its words "
+        "lose, by the mean of their phones; 0: none",
+    )
     token_margin: float = option(10.0, "subwords further below a frame's best than this many nats are not tried")
     most_tokens: int = option(48, "nor are subwords that are not among this many best of a frame")
     beam_size: int = option(8, "hypotheses kept after each frame (method adaptive)")
@@ -50,6 +55,6 @@ class DecodingOptions:
         for name in ("beam_size", "most_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("token_margin", "boost", "weight"):
+        for name in ("token_margin", "boost", "weight", "phone_weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numba
@@ -14,31 +14,39 @@ from nemo_bias.pronunciation.alignment import align_words
 from nemo_bias.pronunciation.distance import feature_costs
 from nemo_bias.pronunciation.heard import greedy_phones
 from nemo_bias.pronunciation.phones import PHONES
+from nemo_bias.pronunciation.pronouncer import Pronunciation
 
+NAMES = (*PHONES, "-")
 NOTHING = len(PHONES)  # the row of phones that are not heard, and the column of those that were not meant
 PRIOR_COUNT = 20.0  # confusions of each phone that are made up, shared out by how alike phones are
 PRIOR_SHARPNESS = 5.0  # the share of a phone falls by e to this with each unit of `feature_costs`
 
 
-def learn_confusions(
-    log_probs: Sequence[NDArray[np.float32]], texts: Sequence[Sequence[Sequence[Sequence[int]]]]
+def count_confusions(
+    log_probs: Sequence[NDArray[np.float32]],
+    texts: Sequence[str],
+    pronounce: Callable[[Sequence[str]], Sequence[tuple[Pronunciation, ...]]],
 ) -> NDArray[np.int64]:
     """Counts what a phone head hears for what.
 
     Args:
         log_probs: [S, P + 1] of each utterance, natural logarithms, blank last.
-        texts: for each utterance, the pronunciations of each word that was said, as phone ids. The one that fits best
-            counts. Utterances with a word that has none, or with too few sub-frames, are left out.
+        texts: what was said. Of a word's pronunciations, the one that fits best counts. Utterances with a word that has
+            none, or with too few sub-frames, are left out.
+        pronounce: gives the pronunciations of each of some words, as `Pronouncer.words` does.
 
     Returns:
         [40, 40] how often each phone (row) was heard where another (column) was meant; 39 stands for nothing.
     """
+    words = sorted({word for text in texts for word in text.split()})
+    variants = {word: [each.phones for each in own] for word, own in zip(words, pronounce(words), strict=True)}
     counts = np.zeros((NOTHING + 1, NOTHING + 1), np.int64)
     costs = feature_costs()
-    for own, words in zip(log_probs, texts, strict=True):
-        alignment = align_words(own, words, NOTHING) if all(words) else None
+    for own, text in zip(log_probs, texts, strict=True):
+        said = [variants[word] for word in text.split()]
+        alignment = align_words(own, said, NOTHING) if all(said) else None
         if alignment is not None:
-            meant = [phone for word, variant in zip(words, alignment.variant, strict=True) for phone in word[variant]]
+            meant = [phone for word, variant in zip(said, alignment.variant, strict=True) for phone in word[variant]]
             _count(greedy_phones(own, NOTHING)[0], np.array(meant, np.int32), costs, counts)
     return counts
 
@@ -53,7 +61,7 @@ def confusion_costs(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     distances of both compare. The formula is ours.
 
     Args:
-        counts: [40, 40] of `learn_confusions`.
+        counts: [40, 40] of `count_confusions`.
 
     Returns:
         [40, 40] symmetric, at least 0, and 0 on the diagonal; 39: nothing.
@@ -106,14 +114,32 @@ def _count(heard, meant, costs, counts):  # type: ignore[no-untyped-def]
             counts[nothing, meant[j]] += 1
 
 
+def confusions_markdown(counts: NDArray[np.int64], rows: int = 20) -> str:
+    """Renders the commonest confusions as a Markdown table, without a newline at its end.
+
+    Args:
+        counts: [40, 40] of `count_confusions`.
+        rows: of the table, at most.
+    """
+    meant = counts.sum(axis=0)
+    confused = counts.copy()
+    np.fill_diagonal(confused, 0)
+    lines = ["| heard | meant | times | of meant |", "|---|---|---:|---:|"]
+    for place in np.argsort(-confused, axis=None, kind="stable")[:rows].tolist():
+        h, m = divmod(place, len(NAMES))
+        if confused[h, m]:
+            share = "-" if m == NOTHING else f"{100 * confused[h, m] / meant[m]:.1f} %"
+            lines.append(f"| {NAMES[h]} | {NAMES[m]} | {confused[h, m]:,} | {share} |")
+    return "\n".join(lines)
+
+
 def write_costs(path: str | Path, costs: NDArray[np.float32]) -> None:
     """Writes costs [40, 40] as JSON: `heard`, for each phone (and "-") a row of the costs by what was meant.
 
     Raises:
         OSError: the file cannot be written.
     """
-    names = [*PHONES, "-"]
-    rows = {h: {m: round(float(costs[i, j]), 3) for j, m in enumerate(names)} for i, h in enumerate(names)}
+    rows = {h: {m: round(float(costs[i, j]), 3) for j, m in enumerate(NAMES)} for i, h in enumerate(NAMES)}
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items())
     Path(path).write_text("{\n" + lines + "\n}\n", encoding="utf-8")
 
@@ -125,10 +151,9 @@ def read_costs(path: str | Path) -> NDArray[np.float32]:
         OSError: the file cannot be read.
         ValueError: it holds something else; the message names the file and the phone.
     """
-    names = [*PHONES, "-"]
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        costs = np.array([[float(content[heard][meant]) for meant in names] for heard in names], np.float32)
+        costs = np.array([[float(content[heard][meant]) for meant in NAMES] for heard in NAMES], np.float32)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: no confusion costs ({error}); make them with scripts/learn_confusions.py") from error
     if not (np.isfinite(costs).all() and (costs >= 0).all()):
