@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from nemo_bias.adapter.config import PhoneHeadConfig
 from nemo_bias.integration.decoding.config import BiasedBeamConfig, biased_beam_config
 from nemo_bias.integration.encoder.adapter_config import BiasingAdapterConfig
 
@@ -21,9 +22,12 @@ def test_config_file_holds_every_option_at_its_default():
 
 
 def test_adapter_config_file_holds_every_option_at_its_default():
-    written = OmegaConf.to_container(OmegaConf.load(ROOT / "configs" / "biasing_adapter.yaml").biasing)
+    text = (ROOT / "configs" / "biasing_adapter.yaml").read_text(encoding="utf-8")
     defaults = dataclasses.asdict(BiasingAdapterConfig())
-    assert written == {key: defaults[key] for key in ("_target_", "contextual", "training")}
+    written = OmegaConf.to_container(OmegaConf.create(text).biasing)
+    assert written == {key: defaults[key] for key in ("_target_", "contextual", "phones", "training")}
+    with_head = OmegaConf.create(re.sub(r"^  phones: null.*\n", "", text, flags=re.M).replace("\n  # ", "\n  "))
+    assert OmegaConf.to_container(with_head.biasing.phones) == dataclasses.asdict(PhoneHeadConfig())
 
 
 def test_the_documentation_lists_every_option_with_its_default():

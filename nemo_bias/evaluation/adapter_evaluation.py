@@ -76,6 +76,7 @@ class EncodedSet:
                 if adapter is not None and entities is not None:
                     adapter.offer(Offer(entities))
                     encoded = encoded + adapter(layers, lengths).biasing.bias
+                    adapter.offer(None)
                 log_probs = self._decoder(encoder_output=encoded.transpose(1, 2)).float().numpy()
                 for row, (k, length) in enumerate(zip(chosen, lengths.tolist(), strict=True)):
                     found[k] = log_probs[row, :length].copy()
