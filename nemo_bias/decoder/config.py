@@ -34,8 +34,8 @@ class DecodingOptions:
     )
     phone_weight: float = option(
         0.2,
-        "phonetic rescoring, for an adapter with a phone head: how much a hypothesis's score falls for each nat that its words "
-        "lose, by the mean of their phones; 0: none",
+        "phonetic rescoring, for an adapter with a phone head: how much a hypothesis's score falls for each nat that its "
+        "words lose, by the mean of their phones; 0: none",
     )
     token_margin: float = option(10.0, "subwords further below a frame's best than this many nats are not tried")
     most_tokens: int = option(48, "nor are subwords that are not among this many best of a frame")
