@@ -116,6 +116,7 @@ class NeuralG2P:
 
     Raises:
         ModuleNotFoundError: if g2p_en is not installed.
+        FileNotFoundError: if it has other files than version 2.1.0.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -224,4 +225,7 @@ def _installed_weights() -> Path:
     spec = importlib.util.find_spec("g2p_en")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("pronunciations need the package g2p_en; install it with pip install g2p_en")
-    return Path(spec.submodule_search_locations[0]) / "checkpoint20.npz"
+    path = Path(spec.submodule_search_locations[0]) / "checkpoint20.npz"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; install g2p_en 2.1.0")
+    return path
