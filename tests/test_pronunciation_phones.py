@@ -64,6 +64,8 @@ def test_a_dot_parts_phones_that_would_be_read_as_one():
         ("hɪə", "HH IH R"),
         ("naɪ̯n", "N AY N"),
         ("mɐ̃", "M AH N"),
+        ("ˈhɪdᵊn", "HH IH D AH N"),
+        ("pei˨˩˦ t͡ɕiŋ", "P EY CH IY NG"),
     ],
 )
 def test_reading(text, expected):
@@ -102,6 +104,8 @@ def test_distance_is_by_the_longer_length():
     assert distance("S M IH TH", "S M IH DH") == pytest.approx(distance("TH", "DH") / 4)
     insertion = COSTS[PHONES.index("S"), 39]
     assert distance("K AE T", "K AE T S") == pytest.approx(insertion / 4)
+    small = np.array(read_phones("K AE T"), np.int8), np.array(read_phones("K AE T S"), np.int8)
+    assert phone_distance(*small, COSTS) == distance("K AE T", "K AE T S")
     empty = np.array([], np.int32)
     assert phone_distance(empty, empty, COSTS) == 0
 

@@ -16,7 +16,7 @@ from nemo_bias.pronunciation.distance import feature_costs
 from nemo_bias.pronunciation.nearest import nearest
 from nemo_bias.pronunciation.pronouncer import Pronouncer
 
-_FIRST_LIMIT = 0.15  # the search is fast within a small distance, so it starts with one and widens it
+_FIRST_LIMIT = 0.05  # the search is fast within a small distance, so it starts with one and widens it
 
 
 def near_distractors(
@@ -101,7 +101,7 @@ class _Said:
 def bases(word: str) -> set[str]:
     """The word, and what it may be an inflection of: two words with a common one count as forms of one word.
 
-    Apostrophes at the edges do not count. Where an ending is cut off, ``i`` stands for ``y``, a doubled letter may be single,
+    Apostrophes at the edges do not count. Where an ending is cut off, ``i`` stands for ``y``, a doubled letter may be one,
     and before an ending with a vowel an ``e`` may have been.
     """
     word = word.strip("'")

@@ -24,8 +24,7 @@ ARPABET_TO_IPA = {
 PHONES: tuple[str, ...] = tuple(sorted(ARPABET_TO_IPA))
 PHONE_IDS = {phone: number for number, phone in enumerate(PHONES)}
 
-# What each IPA symbol or run of symbols becomes; the longest one that fits is taken. Lengths, stress and other marks
-# that are not here are dropped.
+# What each IPA symbol or run of symbols becomes; the longest one that fits is taken. A mark that is not here is dropped.
 IPA_TO_ARPABET = {
     **{ipa: arpabet for arpabet, ipa in ARPABET_TO_IPA.items()},
     # English, in other ways of writing
@@ -35,7 +34,7 @@ IPA_TO_ARPABET = {
     **{"oi": "OY", "au": "AW", "ɑʊ": "AW", "æʊ": "AW", "ʧ": "CH", "ʤ": "JH", "ʦ": "T S", "ʣ": "D Z", "ɫ": "L"},
     **{"ɾ": "D", "ʍ": "W", "ɪə": "IH R", "ɪər": "IH R", "ɪəɹ": "IH R", "eə": "EH R", "eər": "EH R", "eəɹ": "EH R"},
     **{"ɛə": "EH R", "ɛər": "EH R", "ɛəɹ": "EH R", "ʊə": "UH R", "ʊər": "UH R", "ʊəɹ": "UH R", "ᵻ": "IH", "ɨ": "IH"},
-    **{"ə˞": "ER", "ɜ˞": "ER", "˞": "R", "ε": "EH"},
+    **{"ə˞": "ER", "ɜ˞": "ER", "˞": "R", "ε": "EH", "ᵊ": "AH"},
     **{"n̩": "AH N", "l̩": "AH L", "ɫ̩": "AH L", "m̩": "AH M", "ŋ̍": "AH NG", "r̩": "ER", "ɹ̩": "ER"},
     # vowels of other languages
     **{"y": "UW", "ʏ": "UH", "ø": "ER", "œ": "ER", "ɶ": "AE", "ɤ": "UH", "ɯ": "UW", "ʉ": "UW", "ɘ": "IH", "ɵ": "UH"},
@@ -52,7 +51,7 @@ _IPA = {
     for ipa, arpabet in IPA_TO_ARPABET.items()
 }
 _LONGEST_IPA = max(map(len, _IPA))
-_IPA_MARKS = frozenset("ˈˌ'’ːˑ:.‿|‖-–/[]() ʰʲʷˠˤⁿˡ˔˕↗↘")
+_IPA_MARKS = frozenset("ˈˌ'’ʼːˑ:.‿|‖-–/[]()ʰʱʲʷˠˤˀⁿˡ˔˕↗↘˥˦˧˨˩")
 _TIE_BARS = str.maketrans("", "", "͜͡")
 _CAPITAL = re.compile("[A-Z]")  # IPA has none
 
