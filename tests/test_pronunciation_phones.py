@@ -63,6 +63,8 @@ def test_a_dot_parts_phones_that_would_be_read_as_one():
         ("ɕiː tɕʰin", "SH IY CH IY N"),
         ("hɪə", "HH IH R"),
         ("naɪ̯n", "N AY N"),
+        ("na\u0308ɪ̯n", "N AY N"),
+        ("ç", "SH"),
         ("mɐ̃", "M AH N"),
         ("ˈhɪdᵊn", "HH IH D AH N"),
         ("pei˨˩˦ t͡ɕiŋ", "P EY CH IY NG"),
