@@ -31,16 +31,16 @@ class DecodingOptions:
     )
     pronunciations: Optional[str] = option(  # noqa: UP045
         "en",
-        "how names and words are said: en: as the built-in English model reads them; cmudict, or a file in CMUdict's format: "
-        "as this lexicon says, and the model for other words; null: that does not matter",
+        "how names and words are said: en: as the built-in English model reads them; cmudict, or a file in CMUdict's format: as "
+        "that lexicon says, and the model for other words; null: that does not matter",
     )
     evidence_file: Optional[str] = option(  # noqa: UP045
         None, "weights of the evidence, made by scripts/fit_evidence.py; null: those of the package"
     )
     phone_weight: float = option(
         0.2,
-        "phonetic rescoring, for an adapter with a phone head: how much a hypothesis's score falls for each nat that its words "
-        "lose, by the mean of their phones; 0: none",
+        "phonetic rescoring, for an adapter with a phone head: how much a hypothesis's score falls for each nat that its "
+        "words lose, by the mean of their phones; 0: none",
     )
     token_margin: float = option(10.0, "subwords further below a frame's best than this many nats are not tried")
     most_tokens: int = option(48, "nor are subwords that are not among this many best of a frame")

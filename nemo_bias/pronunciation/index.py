@@ -26,8 +26,8 @@ class PronunciationIndex(NamedTuple):
         depth: [nodes] phones between it and the root.
         deepest: [nodes] the greatest depth in its subtree.
         after: [nodes] the first node behind its subtree.
-        first_owner: [nodes + 1]; at node ``n`` end pronunciations of the entities ``owner[first_owner[n]:first_owner[n + 1]]``.
-        owner: [pronunciations] numbers of entities.
+        first_owner: [nodes + 1]; at node ``n`` pronunciations of ``owner[first_owner[n]:first_owner[n + 1]]`` end.
+        owner: [pronunciations] the entities that they are of.
     """
 
     phone: NDArray[np.int32]
