@@ -31,8 +31,8 @@ class DecodingOptions:
     )
     pronunciations: Optional[str] = option(  # noqa: UP045
         "en",
-        "how names and words are said: en: as the built-in English model reads them; cmudict, or a file in CMUdict's format: as "
-        "that lexicon says, and the model for other words; null: that does not matter",
+        "how names and words are said: en: as the built-in English model reads them; cmudict, or a file in CMUdict's "
+        "format: as that lexicon says, and the model for other words; null: that does not matter",
     )
     evidence_file: Optional[str] = option(  # noqa: UP045
         None, "weights of the evidence, made by scripts/fit_evidence.py; null: those of the package"
