@@ -31,8 +31,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.frequencies import word_frequencies
 from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights
+from nemo_bias.decoder.sounds import word_sounds
 from nemo_bias.evaluation.arc_sets import ArcSet, Experiment, Regime, collect_arcs, experiments_of
 from nemo_bias.evaluation.calibration import bins_by_regime, calibration_report, measure, plot_calibration
 from nemo_bias.evaluation.evidence_fit import FOLDS, fit_files
@@ -59,23 +61,28 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> str:
     """Writes all files; returns the report."""
-    if options.check is not None:
-        read_weights(options.check, with_frequencies=options.word_frequencies is not None)  # a broken file is known at once
+    decoding = DecodingOptions(word_frequencies=options.word_frequencies, pronunciations=options.pronunciations)
+    if options.check is not None:  # a broken file is known at once
+        read_weights(options.check, options.word_frequencies is not None, options.pronunciations is not None)
     if options.word_frequencies is not None:
         word_frequencies(options.word_frequencies)
-    made = _make_sets(options)
+    if options.pronunciations is not None:
+        word_sounds(options.pronunciations)
+    made = _make_sets(options, decoding)
     if options.check is not None:
-        report = _measure(options, made, [options.check], f"Calibration of {options.check.name}")
+        report = _measure(options, decoding, made, [options.check], f"Calibration of {options.check.name}")
     else:
+        sets = [arcs for _, _, arcs in made]
+        if options.pronunciations is not None:
+            sets += [arcs for _, _, arcs in _make_sets(options, replace(decoding, pronunciations=None))]
         with tempfile.TemporaryDirectory() as folder, tqdm(total=1 + FOLDS, desc="fit", unit="fit") as bar:
-            sets = [arcs for _, _, arcs in made]
             with_frequencies = options.word_frequencies is not None
             folds = fit_files(sets, options.output / "evidence.json", Path(folder), with_frequencies, bar.update)
-            report = _measure(options, made, folds, f"Calibration, cross-validated in {FOLDS} folds")
+            report = _measure(options, decoding, made, folds, f"Calibration, cross-validated in {FOLDS} folds")
     return report
 
 
-def _make_sets(options: argparse.Namespace) -> list[Made]:
+def _make_sets(options: argparse.Namespace, decoding: DecodingOptions) -> list[Made]:
     items = read_manifest(options.manifest, ("audio_filepath", "duration", "text", "entities"))
     near = None
     if options.near:
@@ -92,16 +99,18 @@ def _make_sets(options: argparse.Namespace) -> list[Made]:
     with tqdm(pairs, desc="arcs", unit="set") as bar:
         for regime, experiment in bar:
             bar.set_postfix_str(_label(regime, experiment))
-            made.append((regime, experiment, collect_arcs(regime, experiment, options.word_frequencies)))
+            made.append((regime, experiment, collect_arcs(regime, experiment, decoding)))
     return made
 
 
-def _measure(options: argparse.Namespace, made: Sequence[Made], evidence_files: Sequence[Path], title: str) -> str:
+def _measure(
+    options: argparse.Namespace, decoding: DecodingOptions, made: Sequence[Made], evidence_files: Sequence[Path], title: str
+) -> str:
     results = []
     with tqdm(made, desc="decode", unit="set") as bar:
         for regime, experiment, arcs in bar:
             bar.set_postfix_str(_label(regime, experiment))
-            results.append(measure(regime, experiment, arcs, options.word_frequencies, evidence_files))
+            results.append(measure(regime, experiment, arcs, decoding, evidence_files))
     report = calibration_report(results, title)
     (options.output / "calibration.md").write_text(report, encoding="utf-8")
     plot_calibration(bins_by_regime(results), options.output / "calibration.png")
@@ -160,10 +169,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--word-frequencies",
-        type=lambda text: None if text == "null" else text,
+        type=_source,
         default="en",
         metavar="SOURCE",
         help="the decoding option: language code, or file of ordinary text; null: none; default: %(default)s",
+    )
+    parser.add_argument(
+        "--pronunciations",
+        type=_source,
+        default="en",
+        metavar="SOURCE",
+        help="the decoding option: en, cmudict or a lexicon file; null: none; default: %(default)s",
     )
     parser.add_argument("--max-utterances", type=int, metavar="N", help="of each source; default: all")
     parser.add_argument(
@@ -176,6 +192,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="also keeps what checkpoints compute")
     return parser
+
+
+def _source(text: str) -> str | None:
+    return None if text == "null" else text
 
 
 def _names(text: str) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_bias.pronunciation.distance import feature_costs, phone_distance
-from nemo_bias.pronunciation.nearest import nearest
+from nemo_bias.pronunciation.index import index_of, nearest
 from nemo_bias.pronunciation.phones import IPA_TO_ARPABET, PHONES, arpabet, ipa, read_phones
 
 COSTS = feature_costs()
@@ -63,7 +63,11 @@ def test_a_dot_parts_phones_that_would_be_read_as_one():
         ("ɕiː tɕʰin", "SH IY CH IY N"),
         ("hɪə", "HH IH R"),
         ("naɪ̯n", "N AY N"),
+        ("na\u0308ɪ̯n", "N AY N"),
+        ("ç", "SH"),
         ("mɐ̃", "M AH N"),
+        ("ˈhɪdᵊn", "HH IH D AH N"),
+        ("pei˨˩˦ t͡ɕiŋ", "P EY CH IY NG"),
     ],
 )
 def test_reading(text, expected):
@@ -102,10 +106,13 @@ def test_distance_is_by_the_longer_length():
     assert distance("S M IH TH", "S M IH DH") == pytest.approx(distance("TH", "DH") / 4)
     insertion = COSTS[PHONES.index("S"), 39]
     assert distance("K AE T", "K AE T S") == pytest.approx(insertion / 4)
+    small = np.array(read_phones("K AE T"), np.int8), np.array(read_phones("K AE T S"), np.int8)
+    assert phone_distance(*small, COSTS) == distance("K AE T", "K AE T S")
     empty = np.array([], np.int32)
     assert phone_distance(empty, empty, COSTS) == 0
 
 
+@settings(deadline=None)  # compiles at first
 @given(pronunciations, pronunciations)
 def test_distance_is_a_symmetric_edit_distance(a, b):
     both = np.array(a, np.int32), np.array(b, np.int32)
@@ -116,12 +123,20 @@ def test_distance_is_a_symmetric_edit_distance(a, b):
     assert value <= gaps / max(len(a), len(b)) + 1e-6
 
 
-@given(st.lists(pronunciations, max_size=6), st.lists(pronunciations, max_size=12), st.sampled_from([0.2, 0.6, 5.0]))
-def test_nearest_is_that_of_an_exhaustive_search(queries, targets, most):
-    distances, places = nearest(queries, targets, COSTS, most)
-    for query, found, place in zip(queries, distances, places, strict=True):
-        every = [phone_distance(np.array(query), np.array(target), COSTS) for target in targets]
-        if place < 0:
-            assert found == np.inf and all(value > most - 1e-9 for value in every)
-        else:
-            assert found == pytest.approx(min(every)) and every[place] == pytest.approx(found)
+@settings(deadline=None)  # compiles at first
+@given(
+    pronunciations,
+    st.lists(st.lists(pronunciations, max_size=2), min_size=1, max_size=12),
+    st.integers(0, 12),
+    st.integers(1, 4),
+    st.sampled_from([0.0, 0.123, 0.317, 0.611, 1.2]),
+)
+def test_the_nearest_entities_are_those_of_an_exhaustive_search(heard, entities, cut, most, farthest):
+    cut = min(cut, len(entities))
+    second = index_of(entities[cut:])
+    index = index_of(entities[:cut]).joined(second, np.arange(cut, len(entities), dtype=np.int32))
+    found, distances = nearest(index, np.array(heard, np.int32), COSTS, most, np.float32(farthest))
+    every = [min((phone_distance(np.array(heard), np.array(each), COSTS) for each in own), default=9.9) for own in entities]
+    assert distances == pytest.approx(sorted(value for value in every if value <= farthest)[:most], abs=1e-5)
+    assert [every[entity] for entity in found] == pytest.approx(distances)
+    assert len(set(found.tolist())) == len(found)

@@ -189,6 +189,16 @@ sys.exit(code)
     assert shown.startswith(f'check_entities.py: {path}:2: pronunciation "SH IX": "IX" is not an ARPAbet phone')
 
 
+def test_measure_g2p(tmp_path):
+    lexicon = tmp_path / "words.dict"
+    lexicon.write_text("smith S M IH TH\nwilson W IH L S AH N\nanna OW\nusa Y UW EH S EY\n")
+    shown = run(ROOT / "scripts" / "measure_g2p.py", lexicon)
+    assert shown.startswith("4 words: first reading right 50.0%, one of two 50.0%, phone error rate of the first ")
+    lexicon.write_text("smith\n")
+    shown = run(ROOT / "scripts" / "measure_g2p.py", lexicon, fails=True)
+    assert shown == f'measure_g2p.py: {lexicon}:1: "smith" has no phones; write them after the word\n'
+
+
 def test_check_entities_with_a_broken_list(tmp_path):
     path = tmp_path / "names.jsonl"
     path.write_text('"tesla"\n{"text": "edison", "wieght": 2}\n')

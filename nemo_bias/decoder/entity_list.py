@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.automaton import EntityAutomaton, compile_automaton, join_automata
 from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.pronunciation.index import PronunciationIndex, index_of
+from nemo_bias.pronunciation.phones import Phones
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class CompiledList:
         forms: in which the phrases are looked for: as they are, and on models that write both cases in other cases.
         phrase_of: [forms] the phrase of each form.
         automaton: the forms in a model's tokens.
+        pronunciations: [phrases] of each phrase, [phones] arrays; none where nobody knows how it is said.
+        index: of the pronunciations.
     """
 
     phrases: tuple[str, ...]
@@ -32,6 +36,8 @@ class CompiledList:
     forms: tuple[str, ...]
     phrase_of: NDArray[np.int32]
     automaton: EntityAutomaton
+    pronunciations: tuple[tuple[NDArray[np.int32], ...], ...]
+    index: PronunciationIndex
 
     def __len__(self) -> int:
         return len(self.phrases)
@@ -52,11 +58,21 @@ class CompiledList:
     def _position(self) -> dict[str, int]:
         return {phrase: k for k, phrase in enumerate(self.phrases)}
 
+    def shortest_tokens(self, phrase: int, vocabulary: Vocabulary) -> tuple[int, ...] | None:
+        """The fewest tokens that write a phrase as words of their own; None if they cannot."""
+        if phrase not in self._shortest:
+            self._shortest[phrase] = vocabulary.shortest(vocabulary.marked(self.phrases[phrase])[0])
+        return self._shortest[phrase]
+
+    @cached_property
+    def _shortest(self) -> dict[int, tuple[int, ...] | None]:
+        return {}
+
     def joined(self, other: CompiledList) -> CompiledList:
         """Both lists as one, `other` behind. A phrase that is in both is one entity, and its better weight counts."""
         if not len(self) or not len(other):
             return self if len(self) else other
-        entity = [self._position.get(phrase, len(self) + k) for k, phrase in enumerate(other.phrases)]
+        entity = np.array([self._position.get(phrase, len(self) + k) for k, phrase in enumerate(other.phrases)], np.int32)
         weights = np.concatenate([self.weights, other.weights])
         np.maximum.at(weights, entity, other.weights)
         return CompiledList(
@@ -64,8 +80,10 @@ class CompiledList:
             self.names + other.names,
             weights,
             self.forms + other.forms,
-            np.concatenate([self.phrase_of, np.array(entity, np.int32)[other.phrase_of]]),
+            np.concatenate([self.phrase_of, entity[other.phrase_of]]),
             join_automata(self.automaton, other.automaton),
+            self.pronunciations + other.pronunciations,
+            self.index.joined(other.index, entity),
         )
 
 
@@ -74,6 +92,7 @@ def compile_list(
     vocabulary: Vocabulary,
     weights: Sequence[float] | None = None,
     names: Sequence[str] | None = None,
+    pronunciations: Sequence[Sequence[Phones]] | None = None,
 ) -> CompiledList:
     """Compiles distinct phrases, written in a model's characters.
 
@@ -82,6 +101,7 @@ def compile_list(
         vocabulary: the model's tokens.
         weights: [phrases] each multiplies the odds of its phrase; 1 by default.
         names: [phrases] the entities as their author wrote them; by default the phrases.
+        pronunciations: [phrases] the phone ids of the ways in which each phrase may be said; by default none is known.
 
     Raises:
         ValueError: a phrase is empty or occurs twice, or the numbers differ.
@@ -90,15 +110,21 @@ def compile_list(
         raise ValueError("phrases must be distinct and not empty")
     array = np.ones(len(phrases), np.float32) if weights is None else np.asarray(weights, np.float32)
     shown = tuple(phrases if names is None else names)
-    if array.shape != (len(phrases),) or len(shown) != len(phrases):
-        raise ValueError(f"{len(phrases)} phrases, but {array.size} weights and {len(shown)} names")
+    said = [()] * len(phrases) if pronunciations is None else pronunciations
+    if array.shape != (len(phrases),) or not len(shown) == len(said) == len(phrases):
+        counts = f"{array.size} weights, {len(shown)} names and pronunciations of {len(said)}"
+        raise ValueError(f"{len(phrases)} phrases, but {counts}")
     owner = {phrase: k for k, phrase in enumerate(phrases)}
     if vocabulary.writes_both_cases:
         for k, phrase in enumerate(phrases):
             for form in case_forms(phrase):
                 owner.setdefault(form, k)
     phrase_of = np.fromiter(owner.values(), np.int32, len(owner))
-    return CompiledList(tuple(phrases), shown, array, tuple(owner), phrase_of, compile_automaton(tuple(owner), vocabulary))
+    return CompiledList(
+        *(tuple(phrases), shown, array, tuple(owner), phrase_of, compile_automaton(tuple(owner), vocabulary)),
+        tuple(tuple(np.array(phones, np.int32) for phones in own) for own in said),
+        index_of(said),
+    )
 
 
 def case_forms(phrase: str) -> tuple[str, ...]:

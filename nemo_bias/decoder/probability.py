@@ -4,7 +4,8 @@ The log-odds are a sum of *terms* times weights. A recogniser that is sure of wh
 one that is not says little by its log-probs; so there are two sets of weights, and an utterance stands between them by its
 *certainty*: the geometric mean probability of its greedy labels, blanks not counted. `unsure` holds for a certainty of 0.6,
 `sure` for 0.95, a straight line for the rest. Where an adapter biased the log-probs, a third set is added. There are weights
-for use with word frequencies and without. `scripts/fit_evidence.py` fits them all; `evidence.json` holds the result.
+for use with and without word frequencies and pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds
+the result.
 """
 
 from __future__ import annotations
@@ -51,10 +52,18 @@ TERMS = {
     "list_size": "ln of the number of entities",
     "lift": "nats by which an adapter raised the arc",
     "root_lift": "the square root of that",
+    "sound": "distance between how the phrase and what it replaces are said (`pronunciation.distance`)",
+    "sound_cost": "that times the phones of the longer of the two",
     "common": "how common the rarest replaced word is in ordinary text (Zipf scale, 0 to 8; 0: unknown)",
     "common_and_sure": "that times the confidence",
 }
-COMMON, COMMON_AND_SURE = 15, 16
+SOUND, SOUND_COST, COMMON, COMMON_AND_SURE = 15, 16, 17, 18
+VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
+    (True, True): "all",
+    (False, True): "without_frequencies",
+    (True, False): "without_pronunciations",
+    (False, False): "without_both",
+}
 
 
 @dataclass(frozen=True)
@@ -73,12 +82,13 @@ class EvidenceWeights:
 
 
 @lru_cache(maxsize=8)
-def read_weights(path: str | Path, with_frequencies: bool) -> EvidenceWeights:
+def read_weights(path: str | Path, with_frequencies: bool, with_sounds: bool) -> EvidenceWeights:
     """Reads weights, as `scripts/fit_evidence.py` writes them: JSON objects with a number for each term.
 
     Args:
         path: the file; `DEFAULT_FILE` is the package's own.
         with_frequencies: whether for use with word frequencies.
+        with_sounds: whether for use with pronunciations.
 
     Raises:
         OSError: the file cannot be read.
@@ -86,7 +96,7 @@ def read_weights(path: str | Path, with_frequencies: bool) -> EvidenceWeights:
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        sets = content["with_frequencies" if with_frequencies else "without_frequencies"]
+        sets = content[VARIANTS[with_frequencies, with_sounds]]
         columns = []
         for name in ("unsure", "sure", "adapter"):
             unknown = sorted(set(sets[name]) - set(TERMS))
@@ -99,19 +109,20 @@ def read_weights(path: str | Path, with_frequencies: bool) -> EvidenceWeights:
 
 
 @numba.njit(cache=True, nogil=True)
-def terms_of(facts, rivals, common, entities):  # type: ignore[no-untyped-def]
+def terms_of(facts, rivals, common, sound, entities):  # type: ignore[no-untyped-def]
     """The terms of arcs.
 
     Args:
         facts: [n, FACTS].
         rivals: [n] overlapping arcs of other entities that fit nearly as well or better.
         common: [n] how common what they replace is.
+        sound: [n, 2] distance between how the phrases and what they replace are said, and the phones of the longer.
         entities: how many the list has.
 
     Returns:
         [n, terms], in the order of `TERMS`.
     """
-    terms = np.empty((len(facts), 17), np.float32)
+    terms = np.empty((len(facts), 19), np.float32)
     size = np.log(max(SHORT_LIST, entities))
     for n in range(len(facts)):
         fact, term = facts[n], terms[n]
@@ -123,5 +134,6 @@ def terms_of(facts, rivals, common, entities):  # type: ignore[no-untyped-def]
         term[9], term[10], term[11] = np.sqrt(fact[EDITS]), np.exp(fact[CONFIDENCE]), np.log(1 + rivals[n])
         term[12] = size
         term[13], term[14] = fact[LIFT], np.sqrt(max(np.float32(0), fact[LIFT]))
+        term[SOUND], term[SOUND_COST] = sound[n, 0], sound[n, 0] * sound[n, 1]
         term[COMMON], term[COMMON_AND_SURE] = common[n], common[n] * np.exp(fact[CONFIDENCE])
     return terms

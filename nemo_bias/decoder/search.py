@@ -21,8 +21,9 @@ from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList, compile_list
 from nemo_bias.decoder.frames import near_tokens
 from nemo_bias.decoder.prefix_search import Found, SearchSettings, node_weights, prefix_search
-from nemo_bias.decoder.transcript import EntitySpan, Transcript
+from nemo_bias.decoder.transcript import SPOTTED, EntitySpan, Transcript
 from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.entities import Entity, parse_entities
 
 BOOST_FLOOR = 0.5  # of `boost`: what a token of an entity gets even if it is its frame's best (method adaptive)
 
@@ -47,10 +48,27 @@ class BiasedBeamSearch:
         self.threads = threads or len(os.sched_getaffinity(0))
 
     def compile(
-        self, phrases: Sequence[str], weights: Sequence[float] | None = None, names: Sequence[str] | None = None
+        self,
+        phrases: Sequence[str],
+        weights: Sequence[float] | None = None,
+        names: Sequence[str] | None = None,
+        entities: Sequence[Entity] | None = None,
     ) -> CompiledList:
-        """Compiles distinct phrases, written in the model's characters; see `compile_list`."""
-        return compile_list(phrases, self.vocabulary, weights, names)
+        """Compiles distinct phrases, written in the model's characters; see `compile_list`.
+
+        Args:
+            phrases: what shall be recognised.
+            weights: [phrases] each multiplies the odds of its phrase; 1 by default.
+            names: [phrases] the entities as their author wrote them; by default the phrases.
+            entities: [phrases] what else the author says of them, above all how they are said; by default nothing.
+
+        Raises:
+            ValueError: the list does not fit, or a pronunciation in it cannot be read.
+        """
+        pronunciations = None
+        if self._arcs.sounds is not None:
+            pronunciations = self._arcs.sounds.entities(entities or parse_entities(phrases).entities)
+        return compile_list(phrases, self.vocabulary, weights, names, pronunciations)
 
     def decode(
         self,
@@ -161,6 +179,7 @@ class BiasedBeamSearch:
                 int(starts[first]),
                 int(ends[last - 1]),
                 None,
+                SPOTTED,
             )
             for form, first, last in found.spans[found.first_span[k] : found.first_span[k + 1]].tolist()
         )

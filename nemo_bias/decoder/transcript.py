@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+SPOTTED, LOOKED_UP = "spotted", "looked up"
+
 
 @dataclass(frozen=True)
 class EntitySpan:
@@ -18,6 +20,7 @@ class EntitySpan:
         start: first frame of its first token.
         end: last frame of its last token.
         probability: that it is spoken there; None with method ``adaptive``, which does not ask.
+        technique: how it was found: ``spotted`` by its tokens, or ``looked up`` by its pronunciation.
     """
 
     entity: str
@@ -25,6 +28,7 @@ class EntitySpan:
     start: int
     end: int
     probability: float | None
+    technique: str
 
 
 @dataclass(frozen=True)

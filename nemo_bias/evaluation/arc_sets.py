@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ class ArcSet:
         listed: the list's name.
         weight: the regime's.
         adapter: whether an adapter biased the log-probs.
+        sounds: whether with pronunciations.
         terms: [n, terms] in the order of `probability.TERMS`, with word frequencies if there are any.
         right: [n] whether the arc, alone in the greedy text, makes its phrase a hit.
         utterance: [n] in which each arc was found, from 0, rising.
@@ -102,6 +103,7 @@ class ArcSet:
     listed: str
     weight: float
     adapter: bool
+    sounds: bool
     terms: NDArray[np.float32]
     right: NDArray[np.bool_]
     utterance: NDArray[np.int64]
@@ -163,15 +165,15 @@ def experiments_of(
     return experiments
 
 
-def collect_arcs(regime: Regime, experiment: Experiment, word_frequencies: str | None) -> ArcSet:
+def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOptions) -> ArcSet:
     """Finds the arcs that the decoder would weigh, and whether they are right.
 
     Args:
         regime: gives the log-probs.
         experiment: the utterances and the list.
-        word_frequencies: the decoding option of that name.
+        options: how to decode.
     """
-    search = BiasedBeamSearch(regime.vocabulary, DecodingOptions(word_frequencies=word_frequencies), threads=1)
+    search = BiasedBeamSearch(regime.vocabulary, options, threads=1)
     phrases = experiment.listed.phrases
     entities, index = search.compile(phrases), PhraseIndex(phrases)
     log_probs, plain = regime.log_probs(experiment)
@@ -183,13 +185,23 @@ def collect_arcs(regime: Regime, experiment: Experiment, word_frequencies: str |
         counts.append(len(evidence.phrase))
         certainty.append(evidence.certainty)
     return ArcSet(
-        *(regime.name, experiment.source, experiment.listed.name, regime.weight, plain is not None),
-        *(np.concatenate(terms), np.concatenate(right), np.repeat(np.arange(len(counts)), counts), np.array(certainty)),
+        regime.name,
+        experiment.source,
+        experiment.listed.name,
+        regime.weight,
+        adapter=plain is not None,
+        sounds=options.pronunciations is not None,
+        terms=np.concatenate(terms),
+        right=np.concatenate(right),
+        utterance=np.repeat(np.arange(len(counts)), counts),
+        certainty=np.array(certainty),
     )
 
 
 def right_arcs(evidence: ArcEvidence, phrases: Sequence[str], reference: Words, index: PhraseIndex) -> NDArray[np.bool_]:
     """[n] whether each arc of an utterance, alone in the greedy text, makes its phrase a hit.
+
+    An arc that only writes again what greedy decoding writes elsewhere is not right.
 
     Args:
         evidence: on the arcs.
@@ -203,17 +215,19 @@ def right_arcs(evidence: ArcEvidence, phrases: Sequence[str], reference: Words, 
         words = tuple(phrases[phrase].split())
         if any(occurrence.words == words for occurrence in said):
             text = tuple(evidence.text_with(k).split())
-            found = hits(said, index.occurrences(text), align(reference, text), reference, text)
-            right[k] = any(occurrence.words == words for occurrence in found)
+            recognised = index.occurrences(text)
+            found = hits(said, recognised, align(reference, text), reference, text)
+            hit = sum(occurrence.words == words for occurrence in found)
+            right[k] = 0 < hit == sum(occurrence.words == words for occurrence in recognised)
     return right
 
 
 def decoding_score(
-    regime: Regime, experiment: Experiment, word_frequencies: str | None, evidence_files: Sequence[str | Path]
+    regime: Regime, experiment: Experiment, options: DecodingOptions, evidence_files: Sequence[str | Path]
 ) -> BiasingScore:
-    """Decodes an experiment at the decoder's defaults, utterance u with the weights of file u % len(evidence_files)."""
-    options = [DecodingOptions(word_frequencies=word_frequencies, evidence_file=str(file)) for file in evidence_files]
-    searches = [BiasedBeamSearch(regime.vocabulary, each, threads=1) for each in options]
+    """Decodes an experiment, utterance u with the weights of file u % len(evidence_files)."""
+    own_options = [replace(options, evidence_file=str(file)) for file in evidence_files]
+    searches = [BiasedBeamSearch(regime.vocabulary, each, threads=1) for each in own_options]
     entities = searches[0].compile(experiment.listed.phrases)
     log_probs, plain = regime.log_probs(experiment)
     texts = []

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.probability import read_weights
 from nemo_bias.evaluation.arc_sets import ArcSet, Experiment, Regime, decoding_score, probabilities
 from nemo_bias.evaluation.metrics import BiasingScore
@@ -70,7 +71,7 @@ def measure(
     regime: Regime,
     experiment: Experiment,
     arcs: ArcSet,
-    word_frequencies: str | None,
+    options: DecodingOptions,
     evidence_files: Sequence[str | Path],
 ) -> SetResult:
     """Measures weights on one set.
@@ -79,18 +80,19 @@ def measure(
         regime: the set's.
         experiment: the set's.
         arcs: the set's, with word frequencies if there are any.
-        word_frequencies: the decoding option of that name.
+        options: how to decode.
         evidence_files: of the weights; utterance u is weighed and decoded with file u % len(evidence_files).
 
     Raises:
         OSError: a file cannot be read.
         ValueError: it holds no weights.
     """
-    weights = [read_weights(file, with_frequencies=word_frequencies is not None) for file in evidence_files]
+    frequencies, sounds = options.word_frequencies is not None, options.pronunciations is not None
+    weights = [read_weights(file, frequencies, sounds) for file in evidence_files]
     log_odds = arcs.log_odds(weights)
     without = None
-    if word_frequencies is not None:
-        without = _log_loss(arcs, arcs.log_odds([read_weights(file, with_frequencies=False) for file in evidence_files]))
+    if frequencies:
+        without = _log_loss(arcs, arcs.log_odds([read_weights(file, False, sounds) for file in evidence_files]))
     return SetResult(
         regime=arcs.regime,
         source=arcs.source,
@@ -99,7 +101,7 @@ def measure(
         probability=probabilities(log_odds),
         log_loss=_log_loss(arcs, log_odds),
         log_loss_without=without,
-        score=decoding_score(regime, experiment, word_frequencies, evidence_files),
+        score=decoding_score(regime, experiment, options, evidence_files),
     )
 
 

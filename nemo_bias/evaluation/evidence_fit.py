@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_bias.decoder.probability import DEFAULT_FILE, LEAST_CERTAINTY, SURE, TERMS, UNSURE, read_weights
+from nemo_bias.decoder.probability import DEFAULT_FILE, LEAST_CERTAINTY, SURE, TERMS, UNSURE, VARIANTS, read_weights
 from nemo_bias.evaluation.arc_sets import ArcSet, probabilities
 
 RIDGE = 1e-2
 FOLDS = 4
 STEPS = 50  # of Newton's method, at most
 FREQUENCY_TERMS = ("common", "common_and_sure")
+SOUND_TERMS = ("sound", "sound_cost")
 LIFTS = ("lift", "root_lift")
 ADAPTER_TERMS = ("gap", "characters", *LIFTS)
 
@@ -41,9 +42,10 @@ class Column(NamedTuple):
     adapter: bool = False
 
 
-def columns_of(with_frequencies: bool) -> list[Column]:
+def columns_of(with_frequencies: bool, with_sounds: bool) -> list[Column]:
     """The columns of the design matrix; the constant is none of them."""
-    terms = [term for term in TERMS if term not in LIFTS and (with_frequencies or term not in FREQUENCY_TERMS)]
+    unknown = (*(() if with_frequencies else FREQUENCY_TERMS), *(() if with_sounds else SOUND_TERMS), *LIFTS)
+    terms = [term for term in TERMS if term not in unknown]
     plain = [Column(term) for term in terms if term != "constant"]
     certain = [Column(term, times_certainty=True) for term in terms if term != "common_and_sure"]
     return plain + certain + [Column(term, adapter=True) for term in ADAPTER_TERMS]
@@ -109,12 +111,13 @@ def logistic_regression(
     return np.concatenate([[beta[0] - slopes @ np.where(varies, mean, 0)], slopes])
 
 
-def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, left_out: int | None = None) -> Variant:
+def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, with_sounds: bool, left_out: int | None = None) -> Variant:
     """Fits one variant of the weights.
 
     Args:
         sets: arcs.
         with_frequencies: whether for use with word frequencies.
+        with_sounds: whether for use with pronunciations.
         left_out: utterances whose number leaves this remainder modulo `FOLDS` are not used; None: all are.
 
     Returns:
@@ -126,7 +129,7 @@ def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, left_out: int | 
     for arcs in sets:
         if not arcs.right.any():
             raise ValueError(f"{arcs.name}: none of {len(arcs.right)} arcs is right; is what is said in the list?")
-    columns = columns_of(with_frequencies)
+    columns = columns_of(with_frequencies, with_sounds)
     used = [arcs.utterance % FOLDS != left_out for arcs in sets]
     beta = logistic_regression(
         np.concatenate([design_matrix(arcs, columns)[rows] for arcs, rows in zip(sets, used, strict=True)]),
@@ -135,7 +138,7 @@ def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, left_out: int | 
     )
     variant = variant_of(beta, columns)
     if not any(arcs.adapter for arcs in sets):
-        kept = read_weights(DEFAULT_FILE, with_frequencies).adapter
+        kept = read_weights(DEFAULT_FILE, with_frequencies, with_sounds).adapter
         variant["adapter"] = {term: _rounded(kept[k]) for k, term in enumerate(TERMS) if term in ADAPTER_TERMS}
     return variant
 
@@ -164,13 +167,13 @@ def fit_files(
     with_frequencies: bool = True,
     progress: Callable[[], Any] = lambda: None,
 ) -> list[Path]:
-    """Fits both variants of the weights, and those of the cross-validation.
+    """Fits all variants of the weights that the sets allow, and those of the cross-validation.
 
     Args:
-        sets: arcs.
+        sets: arcs, with and without pronunciations.
         path: to write the weights of all utterances to.
         fold_folder: to write `FOLDS` files to, of weights fitted without the utterances of each fold.
-        with_frequencies: False: the arcs have no word frequencies, so that there is only one variant.
+        with_frequencies: False: the arcs have no word frequencies, so that there are no variants with them.
         progress: called after each of ``1 + FOLDS`` files.
 
     Returns:
@@ -181,10 +184,14 @@ def fit_files(
         OSError: a file cannot be written.
     """
     folds = [fold_folder / f"without_{fold}.json" for fold in range(FOLDS)]
-    variants = (("with_frequencies", True), ("without_frequencies", False))[0 if with_frequencies else 1 :]
+    by_sounds = {sounds: [arcs for arcs in sets if arcs.sounds is sounds] for sounds in (True, False)}
+    variants = [each for each in VARIANTS if (with_frequencies or not each[0]) and by_sounds[each[1]]]
     for left_out, file in enumerate([*folds, path]):
         fold = left_out if left_out < FOLDS else None
-        content = {name: fit_variant(sets, frequencies, fold) for name, frequencies in variants}
+        content = {
+            VARIANTS[frequencies, sounds]: fit_variant(by_sounds[sounds], frequencies, sounds, fold)
+            for frequencies, sounds in variants
+        }
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         progress()
     return folds

@@ -116,6 +116,7 @@ class NeuralG2P:
 
     Raises:
         ModuleNotFoundError: if g2p_en is not installed.
+        FileNotFoundError: if it has other files than version 2.1.0.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -139,8 +140,8 @@ class NeuralG2P:
     def __call__(self, words: Sequence[str]) -> list[tuple[Reading, ...]]:
         """The best reading of each word and, where there is one, a second.
 
-        The first is the greedy output. The second leaves it once, where another phone has the highest probability, and
-        goes on greedily. Probabilities are sums over stress.
+        One is the greedy output. The other leaves it once, where another phone has the highest probability, and goes on
+        greedily. Probabilities are sums over stress.
 
         Args:
             words: of letters a-z.
@@ -185,30 +186,26 @@ class NeuralG2P:
     def _decode(self, state: Floats, forced_step: Integers, forced_output: Integers) -> _Decoded:
         """Greedy outputs from a state [B, H], except that a given output is taken at a given step (-1: none)."""
         weights = self._weights
-        count = len(state)
-        outputs, total = np.full((count, _MOST_STEPS), _END), np.zeros(count)
-        other, other_step, other_output = np.full(count, -np.inf), np.full(count, -1), np.full(count, _END)
-        rows, last = np.arange(count), np.full(count, _START)  # of the words that have not ended
+        shape = len(state), _MOST_STEPS
+        outputs, runners_up = np.full(shape, _END), np.full(shape, _END)
+        own, of_runner_up = np.zeros(shape), np.full(shape, -np.inf)  # log-probabilities
+        rows, last = np.arange(len(state)), np.full(len(state), _START)  # of the words that have not ended
         for step in range(_MOST_STEPS):
             state = weights.decoder.step(last, state)
             logits = state @ weights.output.T + weights.output_bias
             last = np.where(forced_step[rows] == step, forced_output[rows], logits.argmax(1))
-            outputs[rows, step] = last
             of_output, of_group = _log_probabilities(logits)
-            own_group = _GROUP[last]
-            own = of_group[np.arange(len(rows)), own_group]
-            of_output[own_group[:, None] == _GROUP] = -np.inf
-            best = of_output.argmax(1)
-            of_best = total[rows] + of_group[np.arange(len(rows)), _GROUP[best]]
-            better = of_best > other[rows]
-            improved = rows[better]
-            other[improved], other_step[improved], other_output[improved] = of_best[better], step, best[better]
-            total[rows] += own
+            of_output[_GROUP[last][:, None] == _GROUP] = -np.inf
+            second = of_output.argmax(1)
+            outputs[rows, step], own[rows, step] = last, of_group[np.arange(len(rows)), _GROUP[last]]
+            runners_up[rows, step], of_runner_up[rows, step] = second, of_group[np.arange(len(rows)), _GROUP[second]]
             goes_on = last != _END
             rows, last, state = rows[goes_on], last[goes_on], state[goes_on]
             if not len(rows):
                 break
-        return _Decoded(outputs, total, other_step, other_output)
+        before = np.cumsum(own, 1) - own
+        other_step = (before + of_runner_up).argmax(1)
+        return _Decoded(outputs, own.sum(1), other_step, runners_up[np.arange(len(outputs)), other_step])
 
 
 def _log_probabilities(logits: Floats) -> tuple[Floats, Floats]:
@@ -224,4 +221,7 @@ def _installed_weights() -> Path:
     spec = importlib.util.find_spec("g2p_en")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("pronunciations need the package g2p_en; install it with pip install g2p_en")
-    return Path(spec.submodule_search_locations[0]) / "checkpoint20.npz"
+    path = Path(spec.submodule_search_locations[0]) / "checkpoint20.npz"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; install g2p_en 2.1.0")
+    return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_bias.pronunciation.g2p import Reading
@@ -55,6 +56,10 @@ class Lexicon:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        """The words, in lower case."""
+        return iter(self._entries)
 
     def readings(self, word: str) -> tuple[Reading, ...]:
         """The pronunciations of a word in lower case, the most probable first; none if the file does not have it.

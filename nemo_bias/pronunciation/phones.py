@@ -24,8 +24,7 @@ ARPABET_TO_IPA = {
 PHONES: tuple[str, ...] = tuple(sorted(ARPABET_TO_IPA))
 PHONE_IDS = {phone: number for number, phone in enumerate(PHONES)}
 
-# What each IPA symbol or run of symbols becomes; the longest one that fits is taken. Lengths, stress and other marks
-# that are not here are dropped.
+# What each IPA symbol or run of symbols becomes; the longest one that fits is taken. A mark that is not here is dropped.
 IPA_TO_ARPABET = {
     **{ipa: arpabet for arpabet, ipa in ARPABET_TO_IPA.items()},
     # English, in other ways of writing
@@ -35,7 +34,7 @@ IPA_TO_ARPABET = {
     **{"oi": "OY", "au": "AW", "ɑʊ": "AW", "æʊ": "AW", "ʧ": "CH", "ʤ": "JH", "ʦ": "T S", "ʣ": "D Z", "ɫ": "L"},
     **{"ɾ": "D", "ʍ": "W", "ɪə": "IH R", "ɪər": "IH R", "ɪəɹ": "IH R", "eə": "EH R", "eər": "EH R", "eəɹ": "EH R"},
     **{"ɛə": "EH R", "ɛər": "EH R", "ɛəɹ": "EH R", "ʊə": "UH R", "ʊər": "UH R", "ʊəɹ": "UH R", "ᵻ": "IH", "ɨ": "IH"},
-    **{"ə˞": "ER", "ɜ˞": "ER", "˞": "R", "ε": "EH"},
+    **{"ə˞": "ER", "ɜ˞": "ER", "˞": "R", "ε": "EH", "ᵊ": "AH"},
     **{"n̩": "AH N", "l̩": "AH L", "ɫ̩": "AH L", "m̩": "AH M", "ŋ̍": "AH NG", "r̩": "ER", "ɹ̩": "ER"},
     # vowels of other languages
     **{"y": "UW", "ʏ": "UH", "ø": "ER", "œ": "ER", "ɶ": "AE", "ɤ": "UH", "ɯ": "UW", "ʉ": "UW", "ɘ": "IH", "ɵ": "UH"},
@@ -52,15 +51,15 @@ _IPA = {
     for ipa, arpabet in IPA_TO_ARPABET.items()
 }
 _LONGEST_IPA = max(map(len, _IPA))
-_IPA_MARKS = frozenset("ˈˌ'’ːˑ:.‿|‖-–/[]() ʰʲʷˠˤⁿˡ˔˕↗↘")
-_TIE_BARS = str.maketrans("", "", "͜͡")
+_COMBINING = frozenset(character for ipa in _IPA for character in ipa if unicodedata.combining(character))
+_IPA_MARKS = frozenset("ˈˌ'’ʼːˑ:.‿|‖-–/[]()ʰʱʲʷˠˤˀⁿˡ˔˕↗↘˥˦˧˨˩")
 _CAPITAL = re.compile("[A-Z]")  # IPA has none
 
 
 def read_phones(text: str) -> Phones:
     """Read a pronunciation in ARPAbet or IPA; which of them is told by its symbols.
 
-    ARPAbet is several symbols separated by spaces, in either case, or one in capitals.
+    ARPAbet is told by a capital, or by several symbols of which at least half are ARPAbet.
 
     Args:
         text: the pronunciation, such as ``S M IH1 TH`` or ``smɪθ``.
@@ -123,7 +122,8 @@ def _suggestion(symbol: str) -> str:
 
 
 def _read_ipa(text: str) -> Phones:
-    rest = unicodedata.normalize("NFD", text).translate(_TIE_BARS)
+    decomposed = unicodedata.normalize("NFD", text)
+    rest = "".join(c for c in decomposed if c in _COMBINING or not unicodedata.combining(c))  # tie bars go, too
     phones: list[int] = []
     place = 0
     while place < len(rest):
@@ -135,7 +135,7 @@ def _read_ipa(text: str) -> Phones:
                 break
         else:
             character = rest[place]
-            if character not in _IPA_MARKS and not character.isspace() and not unicodedata.combining(character):
+            if character not in _IPA_MARKS and not character.isspace() and character not in _COMBINING:
                 raise ValueError(f'"{character}" is neither an ARPAbet phone nor an IPA symbol; write ARPAbet or IPA')
             place += 1
     if not phones:

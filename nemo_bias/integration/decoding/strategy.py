@@ -133,7 +133,8 @@ class BiasedBeamInfer:
         from nemo.utils import logging
 
         normalized = self.normalized(lists)
-        compiled = search.compile(normalized.phrases, normalized.weights, [entity.text for entity in normalized.entities])
+        names = [entity.text for entity in normalized.entities]
+        compiled = search.compile(normalized.phrases, normalized.weights, names, normalized.entities)
         unwritten = [p for p, written in zip(compiled.phrases, compiled.written, strict=True) if not written]
         notes = [*normalized.unwritable, *(f'"{p}" cannot be split into tokens of this model' for p in unwritten)]
         if report:

