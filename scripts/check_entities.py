@@ -1,9 +1,12 @@
-"""Shows how a model can write an entity list, before anything is transcribed with it.
+"""Shows how a model can write an entity list and how its entities are said, before anything is transcribed with it.
 
     python scripts/check_entities.py names.txt --model MODEL.nemo
+    python scripts/check_entities.py names.txt --pronunciations --lexicon cmudict
 
-Prints a line for each entity that is merged with another, changed so that the model can write it, or not writable. The exit
-code is 1 if an entity is not writable, 2 if the list or the model cannot be read.
+With --model, prints a line for each entity that is merged with another, changed so that the model can write it, or not
+writable. With --pronunciations, prints the pronunciations of each entity, with their probability and where they come from;
+that does not load NeMo. The exit code is 1 if an entity is not writable or has no pronunciation, 2 if the list, the model or
+the lexicon cannot be read.
 """
 
 from __future__ import annotations
@@ -14,30 +17,56 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nemo_bias.entities import FORMATS, read_entities
+from nemo_bias.entities import FORMATS, EntityList, read_entities
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("list", metavar="LIST", help="the entity list")
-    parser.add_argument(
-        "--model", required=True, metavar="MODEL.nemo", help="the CTC or hybrid checkpoint that shall use it"
-    )
+    parser.add_argument("--model", metavar="MODEL.nemo", help="the CTC or hybrid checkpoint that shall use it")
+    parser.add_argument("--pronunciations", action="store_true", help="print the pronunciations")
+    parser.add_argument("--lexicon", metavar="FILE", help="for them: in CMUdict's format, or cmudict; default: none")
     parser.add_argument("--format", default="auto", choices=("auto", *FORMATS), help="of the list")
     options = parser.parse_args(arguments)
+    if not (options.model or options.pronunciations):
+        parser.error("give --model, --pronunciations or both")
+    all_fine = True
     try:
         entities = read_entities(options.list, options.format)
-        if not Path(options.model).is_file():
-            raise FileNotFoundError(f"no model {options.model}")
-        vocabulary = model_vocabulary(options.model)
+        if options.pronunciations:
+            all_fine &= _show_pronunciations(entities, options.list, options.lexicon)
+        if options.model:
+            all_fine &= _show_writing(entities, options.list, options.model)
     except (OSError, TypeError, ValueError) as error:
         print(f"check_entities.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    return 0 if all_fine else 1
 
+
+def _show_pronunciations(entities: EntityList, name: str, lexicon: str | None) -> bool:
+    """Prints the pronunciations of a list; returns whether there are some of each entity."""
+    from nemo_bias.pronunciation import Pronouncer
+    from nemo_bias.pronunciation.phones import arpabet
+
+    silent = 0
+    for entity, pronunciations in zip(entities, Pronouncer(lexicon).entities(entities.entities), strict=True):
+        print(f'{entity.place}: "{entity.text}"{"" if pronunciations else " has no pronunciation; add one to the list"}')
+        for phones, probability, source in pronunciations:
+            print(f"    {arpabet(phones)} ({source}, {probability:.2f})")
+        silent += not pronunciations
+    print(f"{name}: {len(entities)} entities, {silent} without a pronunciation")
+    return not silent
+
+
+def _show_writing(entities: EntityList, name: str, model: str) -> bool:
+    """Prints what a model does with a list; returns whether it can write all entities."""
     from nemo_bias.decoder.entity_list import compile_list
     from nemo_bias.normalization import normalize_entities
 
+    if not Path(model).is_file():
+        raise FileNotFoundError(f"no model {model}")
+    vocabulary = model_vocabulary(model)
     normalized = normalize_entities(entities, vocabulary.alphabet)
     written = compile_list(normalized.phrases, vocabulary).written
     unwritable = list(normalized.unwritable)
@@ -47,8 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     for note in (*normalized.notes, *unwritable):
         print(note)
     writable = len(normalized.items) + len(normalized.unwritable) - len(unwritable)
-    print(f"{options.list}: {len(entities)} entities, {writable} phrases to look for, {len(unwritable)} not writable")
-    return 1 if unwritable else 0
+    print(f"{name}: {len(entities)} entities, {writable} phrases to look for, {len(unwritable)} not writable")
+    return not unwritable
 
 
 def model_vocabulary(path: str) -> Any:

@@ -1,13 +1,14 @@
 """Compare biased decoders on the same log-probs: each is tuned on dev, then measured on test.
 
 For each source (the folder that audio paths start with) and number of distractors, the list is every entity of the data and
-that many distractors; with --near, there is one more list of every entity and phrases that sound near what is said.
+that many distractors; with --near, there is one more list of every entity and phrases that sound near what is said: those
+of a file, or the nearest N distractors.
 Log-probs are a model's, or come from files, whose format `nemo_bias.evaluation.log_probs_file` describes. Writes
 DIR/peers.md and DIR/peers.json, and keeps a model's log-probs in DIR.
 
 Examples:
     python scripts/compare_peers.py --model M.nemo --dev dev.jsonl --test test.jsonl --distractors distractors.txt \
-        --near 'near/{split}_{source}.txt' --output report
+        --near 1000 --output report
     python scripts/compare_peers.py --log-probs 'log_probs/{split}.npz' --tokenizer tokenizer.model --dev dev.jsonl \
         --test test.jsonl --distractors distractors.txt --output report
 """
@@ -36,6 +37,7 @@ from nemo_bias.evaluation.comparison import (
 )
 from nemo_bias.evaluation.log_probs_file import read_log_probs
 from nemo_bias.evaluation.manifest import read_manifest
+from nemo_bias.evaluation.near_lists import near_distractors
 from nemo_bias.evaluation.peers import all_systems
 from nemo_bias.evaluation.recogniser import cached_log_probs, file_hash, greedy_texts
 from nemo_bias.integration.decoding.nemo_decoders import nemo_vocabulary
@@ -89,7 +91,10 @@ def _lists(options: argparse.Namespace, source: str, splits: dict[str, Utterance
         {split: experiment_list(data.items, distractors, count) for split, data in splits.items()} for count in options.sizes
     ]
     if options.near:
-        near = {split: _filled(options.near, split, source).read_text(encoding="utf-8").splitlines() for split in splits}
+        near = {
+            split: near_distractors(str(_filled(options.near, split, source)), data.items, distractors, options.lexicon)
+            for split, data in splits.items()
+        }
         lists.append({split: experiment_list(data.items, near[split]) for split, data in splits.items()})
     return lists
 
@@ -133,6 +138,7 @@ def _write(options: argparse.Namespace, rows: Sequence[ComparisonRow]) -> None:
     facts = {
         **recogniser,
         "near": options.near,
+        "lexicon": options.lexicon,
         "dev": str(options.dev),
         "test": str(options.test),
         "max_utterances": options.max_utterances,
@@ -156,10 +162,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--distractors", required=True, type=Path, metavar="FILE", help="one phrase a line, in fixed order")
     parser.add_argument(
         "--near",
-        metavar="FILE",
+        metavar="FILE|N",
         help="phrases that sound near what is said, one a line, for one more list; {split} (dev, test) and {source} in the "
-        "name are replaced",
+        "name are replaced. A number: so many of the distractors, the nearest",
     )
+    parser.add_argument("--lexicon", metavar="FILE", help="CMUdict format, or cmudict, for --near N; default: none")
     parser.add_argument("--audio-dir", type=Path, metavar="D", help="default: ../audio beside a manifest's folder")
     parser.add_argument("--sources", type=_names, default=["cv", "ls"], metavar="A,B", help="default: cv,ls")
     parser.add_argument(

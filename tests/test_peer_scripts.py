@@ -106,6 +106,16 @@ def test_log_probs_from_files_and_near_lists(compare_peers, data, tmp_path, caps
     assert report["near"] == str(data / "{split}_{source}.txt")
 
 
+def test_near_lists_by_pronunciation(compare_peers, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert compare_peers(arguments(data, tmp_path, "--near", "2")) == 0
+    report = json.loads((tmp_path / "peers.json").read_text())
+    assert {row["distractors"] for row in report["rows"]} == {"2", "2 near"}
+    assert (report["near"], report["lexicon"]) == ("2", None)
+    assert compare_peers(arguments(data, tmp_path, "--near", "2", "--lexicon", str(tmp_path / "no.dict"))) == 2
+    assert "no.dict: cannot be read" in capsys.readouterr().err
+
+
 def test_distractors_exclude_words_that_are_said(compare_peers, data, tmp_path, capsys):
     assert compare_peers(arguments(data, tmp_path, "--sizes", "3")) == 2
     error = capsys.readouterr().err.splitlines()[-1]

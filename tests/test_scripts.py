@@ -160,6 +160,45 @@ def test_check_entities(tmp_path):
     assert shown[-1] == f"{path}: 4 entities, 2 phrases to look for, 1 not writable"
 
 
+def test_check_entities_shows_pronunciations(tmp_path):
+    """Without a model, and without loading NeMo."""
+    path = tmp_path / "names.tsv"
+    path.write_text("text\tpronunciations\nNguyen\tW IH1 N|nuˈjɛn\nNBC\t\n北京\t\n")
+    lexicon = tmp_path / "words.dict"
+    lexicon.write_text("nbc EH N B IY S IY\n")
+    program = f"""
+import sys
+sys.path.insert(0, "scripts")
+import check_entities
+code = check_entities.main([{str(path)!r}, "--pronunciations", "--lexicon", {str(lexicon)!r}])
+assert not {{"nemo", "torch"}} & set(sys.modules)
+sys.exit(code)
+"""
+    shown = run("-c", program, fails=True, XDG_CACHE_HOME=str(tmp_path)).splitlines()
+    assert shown == [
+        f'{path}:2: "Nguyen"',
+        "    W IH N (user, 0.50)",
+        "    N UW Y EH N (user, 0.50)",
+        f'{path}:3: "NBC"',
+        "    EH N B IY S IY (lexicon, 1.00)",
+        f'{path}:4: "北京" has no pronunciation; add one to the list',
+        f"{path}: 3 entities, 1 without a pronunciation",
+    ]
+    path.write_text("text\tpronunciations\nXi\tSH IX\n")
+    shown = run(ROOT / "scripts" / "check_entities.py", path, "--pronunciations", fails=True)
+    assert shown.startswith(f'check_entities.py: {path}:2: pronunciation "SH IX": "IX" is not an ARPAbet phone')
+
+
+def test_measure_g2p(tmp_path):
+    lexicon = tmp_path / "words.dict"
+    lexicon.write_text("smith S M IH TH\nwilson W IH L S AH N\nanna OW\nusa Y UW EH S EY\n")
+    shown = run(ROOT / "scripts" / "measure_g2p.py", lexicon)
+    assert shown.startswith("4 words: first reading right 50.0%, one of two 50.0%, phone error rate of the first ")
+    lexicon.write_text("smith\n")
+    shown = run(ROOT / "scripts" / "measure_g2p.py", lexicon, fails=True)
+    assert shown == f'measure_g2p.py: {lexicon}:1: "smith" has no phones; write them after the word\n'
+
+
 def test_check_entities_with_a_broken_list(tmp_path):
     path = tmp_path / "names.jsonl"
     path.write_text('"tesla"\n{"text": "edison", "wieght": 2}\n')

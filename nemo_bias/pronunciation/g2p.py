@@ -34,10 +34,14 @@ _NO_PHONE, _END_GROUP = len(PHONES), len(PHONES) + 1  # groups of outputs: each 
 _GROUP = np.array(
     [_NO_PHONE, _NO_PHONE, _NO_PHONE, _END_GROUP, *(PHONE_IDS[output.rstrip("012")] for output in _OUTPUTS[4:])]
 )
+_IN_GROUP = (_GROUP[:, None] == np.arange(len(PHONES) + 2)).astype(np.float32)  # [outputs, groups]
+_TINY = np.float32(1e-30)
 _MOST_STEPS = 20  # phones of a word, as in g2p_en
 _BATCH = 512  # words
+_REVISION = 1  # counts changes of this module that change its readings
 
 Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
 
 
 class Reading(NamedTuple):
@@ -49,22 +53,59 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class _Gru:
-    """A gated recurrent unit: weights [3 * H, D] and [3 * H, H], biases [3 * H]; gates in the order reset, update, new."""
+    """A gated recurrent unit over symbols; gates in the order reset, update, new.
 
-    w_ih: Floats
+    Attributes:
+        of_symbol: what each symbol adds to the gates [symbols, 3 * H].
+        w_hh: weights of the state [3 * H, H].
+        b_hh: their biases [3 * H].
+    """
+
+    of_symbol: Floats
     w_hh: Floats
-    b_ih: Floats
     b_hh: Floats
 
-    def step(self, x: Floats, h: Floats) -> Floats:
-        """The state [B, H] after an input [B, D]."""
-        size = h.shape[1]
-        of_input, of_state = x @ self.w_ih.T + self.b_ih, h @ self.w_hh.T + self.b_hh
-        gates = 1 / (1 + np.exp(-(of_input[:, : 2 * size] + of_state[:, : 2 * size])))
+    def step(self, symbols: Integers, state: Floats) -> Floats:
+        """The state [B, H] after a symbol each [B]."""
+        size = state.shape[1]
+        of_input: Floats = self.of_symbol[symbols]
+        of_state: Floats = state @ self.w_hh.T + self.b_hh
+        gates: Floats = 1 / (1 + np.exp(-(of_input[:, : 2 * size] + of_state[:, : 2 * size])))
         reset, update = gates[:, :size], gates[:, size:]
         new = np.tanh(of_input[:, 2 * size :] + reset * of_state[:, 2 * size :])
-        state: Floats = (1 - update) * new + update * h
-        return state
+        after: Floats = (1 - update) * new + update * state
+        return after
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The model: what is read from its file."""
+
+    encoder: _Gru
+    decoder: _Gru
+    output: Floats  # [outputs, H]
+    output_bias: Floats  # [outputs]
+
+
+@dataclass
+class _Decoded:
+    """Outputs [B, steps] of a batch, and where each word could best have left them.
+
+    Attributes:
+        outputs: places in _OUTPUTS; _END after the last phone.
+        log_probability: of the outputs [B], with any stress.
+        other_step: the step [B] of the most probable phone, or end of the word, that was not taken.
+        other_output: that output [B].
+    """
+
+    outputs: Integers
+    log_probability: NDArray[np.float64]
+    other_step: Integers
+    other_output: Integers
+
+    def phones(self, row: int) -> Phones:
+        groups = _GROUP[self.outputs[row]]
+        return tuple(groups[groups < _NO_PHONE].tolist())
 
 
 class NeuralG2P:
@@ -75,6 +116,7 @@ class NeuralG2P:
 
     Raises:
         ModuleNotFoundError: if g2p_en is not installed.
+        FileNotFoundError: if it has other files than version 2.1.0.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -82,19 +124,24 @@ class NeuralG2P:
 
     @cached_property
     def version(self) -> str:
-        """A hash of the weights."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+        """Names the weights and the way to use them."""
+        return f"{hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]}-{_REVISION}"
 
     @cached_property
-    def _weights(self) -> dict[str, Floats]:
+    def _weights(self) -> _Weights:
         with np.load(self.path) as file:
-            return dict(file)
+
+            def gru(name: str) -> _Gru:
+                of_symbol = file[f"{name}_emb"] @ file[f"{name}_w_ih"].T + file[f"{name}_b_ih"]
+                return _Gru(of_symbol, file[f"{name}_w_hh"], file[f"{name}_b_hh"])
+
+            return _Weights(gru("enc"), gru("dec"), file["fc_w"], file["fc_b"])
 
     def __call__(self, words: Sequence[str]) -> list[tuple[Reading, ...]]:
         """The best reading of each word and, where there is one, a second.
 
-        The first is the greedy output. The second leaves it once, where another phone has the highest probability, and
-        goes on greedily. Probabilities are sums over stress.
+        One is the greedy output. The other leaves it once, where another phone has the highest probability, and goes on
+        greedily. Probabilities are sums over stress.
 
         Args:
             words: of letters a-z.
@@ -125,80 +172,56 @@ class NeuralG2P:
 
     def _encode(self, words: Sequence[str]) -> Floats:
         """The encoder's last state [B, H] of each word."""
-        weights = self._weights
+        encoder = self._weights.encoder
         lengths = np.array([len(word) + 1 for word in words])
-        letters = np.zeros((len(words), lengths.max()), np.int64)
+        letters = np.full((len(words), lengths.max()), _END_OF_WORD)
         for k, word in enumerate(words):
             letters[k, : len(word)] = [_LETTERS.get(letter, _UNKNOWN) for letter in word]
-            letters[k, len(word)] = _END_OF_WORD
-        gru = self._gru("enc")
-        state = np.zeros((len(words), weights["enc_w_hh"].shape[1]), np.float32)
+        state = np.zeros((len(words), encoder.w_hh.shape[1]), np.float32)
         for step in range(letters.shape[1]):
             goes_on = lengths > step
-            state[goes_on] = gru.step(weights["enc_emb"][letters[goes_on, step]], state[goes_on])
+            state[goes_on] = encoder.step(letters[goes_on, step], state[goes_on])
         return state
 
-    def _decode(self, state: Floats, forced_step: NDArray[np.int64], forced_output: NDArray[np.int64]) -> _Decoded:
+    def _decode(self, state: Floats, forced_step: Integers, forced_output: Integers) -> _Decoded:
         """Greedy outputs from a state [B, H], except that a given output is taken at a given step (-1: none)."""
         weights = self._weights
-        gru = self._gru("dec")
-        count = len(state)
-        decoded = _Decoded(
-            np.full((count, _MOST_STEPS), _END),
-            np.zeros(count),
-            np.full(count, -1),
-            np.zeros(count, np.int64),
-        )
-        best_other = np.full(count, -np.inf)
-        rows = np.arange(count)
-        last = np.full(count, _START)
+        shape = len(state), _MOST_STEPS
+        outputs, runners_up = np.full(shape, _END), np.full(shape, _END)
+        own, of_runner_up = np.zeros(shape), np.full(shape, -np.inf)  # log-probabilities
+        rows, last = np.arange(len(state)), np.full(len(state), _START)  # of the words that have not ended
         for step in range(_MOST_STEPS):
-            state = gru.step(weights["dec_emb"][last], state)
-            logits = (state @ weights["fc_w"].T + weights["fc_b"]).astype(np.float64)
-            probabilities = np.exp(logits - logits.max(1, keepdims=True))
-            probabilities /= probabilities.sum(1, keepdims=True)
-            grouped = probabilities @ _IN_GROUP
-            chosen = np.where(forced_step[rows] == step, forced_output[rows], logits.argmax(1))
-            own_group = np.arange(grouped.shape[1]) == _GROUP[chosen][:, None]
-            others = np.log(np.maximum(np.where(own_group, 0, grouped), 1e-300)) + decoded.log_probability[rows, None]
-            others[:, _NO_PHONE] = -np.inf
-            better = others.max(1) > best_other[rows]
-            for row, k in zip(rows[better], np.flatnonzero(better), strict=True):
-                group = others[k].argmax()
-                best_other[row] = others[k, group]
-                decoded.other_step[row] = step
-                decoded.other_output[row] = np.where(group == _GROUP, probabilities[k], -1).argmax()
-            decoded.log_probability[rows] += np.log(grouped[np.arange(len(rows)), _GROUP[chosen]])
-            decoded.outputs[rows, step] = chosen
-            goes_on = chosen != _END
-            rows, last, state = rows[goes_on], chosen[goes_on], state[goes_on]
+            state = weights.decoder.step(last, state)
+            logits = state @ weights.output.T + weights.output_bias
+            last = np.where(forced_step[rows] == step, forced_output[rows], logits.argmax(1))
+            of_output, of_group = _log_probabilities(logits)
+            of_output[_GROUP[last][:, None] == _GROUP] = -np.inf
+            second = of_output.argmax(1)
+            outputs[rows, step], own[rows, step] = last, of_group[np.arange(len(rows)), _GROUP[last]]
+            runners_up[rows, step], of_runner_up[rows, step] = second, of_group[np.arange(len(rows)), _GROUP[second]]
+            goes_on = last != _END
+            rows, last, state = rows[goes_on], last[goes_on], state[goes_on]
             if not len(rows):
                 break
-        return decoded
-
-    def _gru(self, name: str) -> _Gru:
-        return _Gru(*(self._weights[f"{name}_{part}"] for part in ("w_ih", "w_hh", "b_ih", "b_hh")))
-
-
-_IN_GROUP = (_GROUP[:, None] == np.arange(len(PHONES) + 2)).astype(np.float64)  # [outputs, groups]
+        before = np.cumsum(own, 1) - own
+        other_step = (before + of_runner_up).argmax(1)
+        return _Decoded(outputs, own.sum(1), other_step, runners_up[np.arange(len(outputs)), other_step])
 
 
-@dataclass
-class _Decoded:
-    """Outputs [B, steps] of a batch, and where each word could best have left them."""
-
-    outputs: NDArray[np.int64]
-    log_probability: NDArray[np.float64]
-    other_step: NDArray[np.int64]
-    other_output: NDArray[np.int64]
-
-    def phones(self, row: int) -> Phones:
-        groups = _GROUP[self.outputs[row]]
-        return tuple(groups[groups < _NO_PHONE].tolist())
+def _log_probabilities(logits: Floats) -> tuple[Floats, Floats]:
+    """Of each output [B, outputs] that is a phone or the end, and of each group of outputs [B, groups]."""
+    probabilities = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    of_output = np.log(np.maximum(probabilities, _TINY))
+    of_output[:, _NO_PHONE == _GROUP] = -np.inf
+    return of_output, np.log(np.maximum(probabilities @ _IN_GROUP, _TINY))
 
 
 def _installed_weights() -> Path:
     spec = importlib.util.find_spec("g2p_en")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("pronunciations need the package g2p_en; install it with pip install g2p_en")
-    return Path(spec.submodule_search_locations[0]) / "checkpoint20.npz"
+    path = Path(spec.submodule_search_locations[0]) / "checkpoint20.npz"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; install g2p_en 2.1.0")
+    return path

@@ -24,8 +24,7 @@ ARPABET_TO_IPA = {
 PHONES: tuple[str, ...] = tuple(sorted(ARPABET_TO_IPA))
 PHONE_IDS = {phone: number for number, phone in enumerate(PHONES)}
 
-# What each IPA symbol or run of symbols becomes; the longest one that fits is taken. Lengths, stress and other marks
-# that are not here are dropped.
+# What each IPA symbol or run of symbols becomes; the longest one that fits is taken. A mark that is not here is dropped.
 IPA_TO_ARPABET = {
     **{ipa: arpabet for arpabet, ipa in ARPABET_TO_IPA.items()},
     # English, in other ways of writing
@@ -35,27 +34,26 @@ IPA_TO_ARPABET = {
     **{"oi": "OY", "au": "AW", "ɑʊ": "AW", "æʊ": "AW", "ʧ": "CH", "ʤ": "JH", "ʦ": "T S", "ʣ": "D Z", "ɫ": "L"},
     **{"ɾ": "D", "ʍ": "W", "ɪə": "IH R", "ɪər": "IH R", "ɪəɹ": "IH R", "eə": "EH R", "eər": "EH R", "eəɹ": "EH R"},
     **{"ɛə": "EH R", "ɛər": "EH R", "ɛəɹ": "EH R", "ʊə": "UH R", "ʊər": "UH R", "ʊəɹ": "UH R", "ᵻ": "IH", "ɨ": "IH"},
+    **{"ə˞": "ER", "ɜ˞": "ER", "˞": "R", "ε": "EH", "ᵊ": "AH"},
     **{"n̩": "AH N", "l̩": "AH L", "ɫ̩": "AH L", "m̩": "AH M", "ŋ̍": "AH NG", "r̩": "ER", "ɹ̩": "ER"},
     # vowels of other languages
     **{"y": "UW", "ʏ": "UH", "ø": "ER", "œ": "ER", "ɶ": "AE", "ɤ": "UH", "ɯ": "UW", "ʉ": "UW", "ɘ": "IH", "ɵ": "UH"},
-    **{"ɞ": "ER", "ɔy": "OY", "ɔʏ": "OY", "ɔø": "OY", "œy": "OY", "œʏ": "OY", "ɑ̃": "AA N", "ã": "AA N"},
-    **{"ɔ̃": "AO N", "õ": "OW N", "ɛ̃": "AE N", "œ̃": "AH N", "ẽ": "EY N", "ĩ": "IY N", "ũ": "UW N"},
+    **{"ɞ": "ER", "ɔy": "OY", "ɔʏ": "OY", "ɔø": "OY", "œy": "OY", "œʏ": "OY", "̃": "N", "ɛ̃": "AE N", "œ̃": "AH N"},
     # consonants of other languages
     **{"x": "K", "χ": "K", "ɣ": "G", "ç": "SH", "ʝ": "Y", "ɕ": "SH", "ʑ": "ZH", "ʂ": "SH", "ʐ": "ZH", "ɧ": "SH"},
     **{"β": "V", "ɸ": "F", "ʋ": "V", "ɱ": "M", "ɲ": "N Y", "ɳ": "N", "ɴ": "NG", "ʎ": "L Y", "ʟ": "L", "ɭ": "L"},
     **{"ɬ": "L", "ɮ": "L", "ʀ": "R", "ʁ": "R", "ɽ": "R", "ɻ": "R", "ɺ": "R", "ɰ": "W", "ɥ": "W", "c": "K", "ɟ": "G"},
     **{"q": "K", "ɢ": "G", "ʈ": "T", "ɖ": "D", "ħ": "HH", "ɦ": "HH", "ʜ": "HH", "ʔ": "", "ʕ": "", "ɓ": "B", "ɗ": "D"},
-    **{"ʄ": "JH", "ɠ": "G", "ʛ": "G"},
+    **{"ʄ": "JH", "ɠ": "G", "ʛ": "G", "tɕ": "CH", "dʑ": "JH", "ʈʂ": "CH", "ɖʐ": "JH", "ɾ̃": "N"},
 }
 _IPA = {
     unicodedata.normalize("NFD", ipa): tuple(PHONE_IDS[phone] for phone in arpabet.split())
     for ipa, arpabet in IPA_TO_ARPABET.items()
 }
 _LONGEST_IPA = max(map(len, _IPA))
-_IPA_MARKS = frozenset("ˈˌ'’ːˑ:.‿|‖-–/[]() ʰʲʷˠˤⁿˡ˞˔˕↗↘")
+_IPA_MARKS = frozenset("ˈˌ'’ʼːˑ:.‿|‖-–/[]()ʰʱʲʷˠˤˀⁿˡ˔˕↗↘˥˦˧˨˩")
 _TIE_BARS = str.maketrans("", "", "͜͡")
-_ARPABET_SYMBOL = re.compile(r"[A-Za-z]{1,3}[0-9]?")
-_MEANT_AS_ARPABET = re.compile(r"(?:[A-Z]{1,3}[0-9]?\s)+|\S*[A-Z][0-9]\b")
+_CAPITAL = re.compile("[A-Z]")  # IPA has none
 
 
 def read_phones(text: str) -> Phones:
@@ -73,12 +71,10 @@ def read_phones(text: str) -> Phones:
         ValueError: if it has a symbol of neither; the message is ``reason; fix``.
     """
     symbols = text.split()
-    phones = [_arpabet_id(symbol) for symbol in symbols]
-    if all(phone is not None for phone in phones) and (len(symbols) > 1 or text.isupper()):
-        return tuple(phone for phone in phones if phone is not None)
-    if _MEANT_AS_ARPABET.match(text):
-        unknown = next(symbol for symbol, phone in zip(symbols, phones, strict=True) if phone is None)
-        raise ValueError(f'"{unknown}" is not an ARPAbet phone{_suggestion(unknown)}; use {" ".join(PHONES)} or IPA')
+    known = [_arpabet_id(symbol) is not None for symbol in symbols]
+    several = len(symbols) > 1 and text.isascii()
+    if _CAPITAL.search(text) or (several and 2 * sum(known) >= len(known)):
+        return read_arpabet(symbols)
     return _read_ipa(text)
 
 
@@ -103,8 +99,16 @@ def arpabet(phones: Iterable[int]) -> str:
 
 
 def ipa(phones: Iterable[int]) -> str:
-    """The phones in IPA, without stress; `read_phones` gives the same phones back, except where two run into one."""
-    return "".join(ARPABET_TO_IPA[PHONES[phone]] for phone in phones)
+    """The phones in IPA, without stress; `read_phones` gives them back, as a dot parts two that would be read as one."""
+    text = ""
+    last: Phones = ()
+    for phone in phones:
+        symbol = ARPABET_TO_IPA[PHONES[phone]]
+        if last and _read_ipa(ipa(last) + symbol) != (*last, phone):
+            text += "."
+        text += symbol
+        last = (phone,)
+    return text
 
 
 def _arpabet_id(symbol: str) -> int | None:
