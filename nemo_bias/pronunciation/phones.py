@@ -51,15 +51,15 @@ _IPA = {
     for ipa, arpabet in IPA_TO_ARPABET.items()
 }
 _LONGEST_IPA = max(map(len, _IPA))
+_COMBINING = frozenset(character for ipa in _IPA for character in ipa if unicodedata.combining(character))
 _IPA_MARKS = frozenset("ˈˌ'’ʼːˑ:.‿|‖-–/[]()ʰʱʲʷˠˤˀⁿˡ˔˕↗↘˥˦˧˨˩")
-_TIE_BARS = str.maketrans("", "", "͜͡")
 _CAPITAL = re.compile("[A-Z]")  # IPA has none
 
 
 def read_phones(text: str) -> Phones:
     """Read a pronunciation in ARPAbet or IPA; which of them is told by its symbols.
 
-    ARPAbet is several symbols separated by spaces, in either case, or one in capitals.
+    ARPAbet is told by a capital, or by several symbols of which at least half are ARPAbet.
 
     Args:
         text: the pronunciation, such as ``S M IH1 TH`` or ``smɪθ``.
@@ -122,7 +122,8 @@ def _suggestion(symbol: str) -> str:
 
 
 def _read_ipa(text: str) -> Phones:
-    rest = unicodedata.normalize("NFD", text).translate(_TIE_BARS)
+    decomposed = unicodedata.normalize("NFD", text)
+    rest = "".join(c for c in decomposed if c in _COMBINING or not unicodedata.combining(c))  # tie bars go, too
     phones: list[int] = []
     place = 0
     while place < len(rest):
@@ -134,7 +135,7 @@ def _read_ipa(text: str) -> Phones:
                 break
         else:
             character = rest[place]
-            if character not in _IPA_MARKS and not character.isspace() and not unicodedata.combining(character):
+            if character not in _IPA_MARKS and not character.isspace() and character not in _COMBINING:
                 raise ValueError(f'"{character}" is neither an ARPAbet phone nor an IPA symbol; write ARPAbet or IPA')
             place += 1
     if not phones:
