@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from nemo_bias.decoder.search import BiasedBeamSearch
@@ -46,6 +47,22 @@ class AdapterRow:
     distractors_wer: float | None
 
 
+class EncodedBatch(NamedTuple):
+    """Some utterances of an `EncodedSet`.
+
+    Attributes:
+        numbers: their places in the set.
+        layers: of the encoder, as the adapter takes them, [B, T, width] each.
+        encoded: [B, T, output_width] the encoder's output.
+        lengths: [B] frames of each.
+    """
+
+    numbers: list[int]
+    layers: list[Tensor]
+    encoded: Tensor
+    lengths: Tensor
+
+
 class EncodedSet:
     """Utterances with the layers that the frozen encoder made of them.
 
@@ -69,18 +86,23 @@ class EncodedSet:
         found: list[LogProbs] = [np.zeros((0, 0), np.float32)] * len(self.items)
         entities = adapter.encode(tuple(phrases), tokenizer_of(self._model)) if adapter is not None else None
         with torch.inference_mode():
-            for chosen in batches_by_length([u.frames for u in self._utterances], BATCH_SIZE):
-                read = [self._cache.read(self._utterances[k]) for k in chosen]
-                *layers, encoded = (pad_sequence(list(each), batch_first=True) for each in zip(*read, strict=True))
-                lengths = torch.tensor([self._utterances[k].frames for k in chosen])
+            for numbers, layers, encoded, lengths in self.batches():
                 if adapter is not None and entities is not None:
                     adapter.offer(Offer(entities))
                     encoded = encoded + adapter(layers, lengths).biasing.bias
                     adapter.offer(None)
                 log_probs = self._decoder(encoder_output=encoded.transpose(1, 2)).float().numpy()
-                for row, (k, length) in enumerate(zip(chosen, lengths.tolist(), strict=True)):
+                for row, (k, length) in enumerate(zip(numbers, lengths.tolist(), strict=True)):
                     found[k] = log_probs[row, :length].copy()
         return found
+
+    def batches(self) -> Iterator[EncodedBatch]:
+        """The utterances, those of like length together."""
+        for numbers in batches_by_length([u.frames for u in self._utterances], BATCH_SIZE):
+            read = [self._cache.read(self._utterances[k]) for k in numbers]
+            *layers, encoded = (pad_sequence(list(each), batch_first=True) for each in zip(*read, strict=True))
+            lengths = torch.tensor([self._utterances[k].frames for k in numbers])
+            yield EncodedBatch(numbers, layers, encoded, lengths)
 
 
 def evaluate_adapter(
