@@ -3,9 +3,9 @@
 The log-odds are a sum of *terms* times weights. A recogniser that is sure of what it writes is mostly right about it, and
 one that is not says little by its log-probs; so there are two sets of weights, and an utterance stands between them by its
 *certainty*: the geometric mean probability of its greedy labels, blanks not counted. `unsure` holds for a certainty of 0.6,
-`sure` for 0.95, a straight line for the rest. Where an adapter biased the log-probs, a third set is added, and where a phone
-head listened, a fourth. There are weights for use with and without word frequencies and pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds
-the result.
+`sure` for 0.95, a straight line for the rest. Where an adapter biased the log-probs, a third set is added, and where a
+phone head listened, a fourth. There are weights for use with and without word frequencies, and with and without
+pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds the result.
 """
 
 from __future__ import annotations
