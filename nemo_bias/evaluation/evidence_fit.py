@@ -2,8 +2,8 @@
 
 The log-odds of an arc are a constant and, for every term t, a weight times t and another times t and the certainty c of the
 utterance: a straight line between the weights at the certainties `UNSURE` and `SURE`. Terms that tell nothing more with c
-have one weight: `common_and_sure`, and `lift` and `root_lift`, which are there with an adapter only. The adapter also has
-weights of its own for two other terms.
+have one weight: `common_and_sure`, those that are there with an adapter only (`lift` and `root_lift`), and those of a phone
+head. An adapter and a phone head also have weights of their own for some other terms.
 
 Each set of arcs counts the same, however many arcs it has: an arc weighs 100 / (right arcs of its set), times the weight of
 its regime. A ridge of `RIDGE` on standardised columns keeps the weights finite.
@@ -30,10 +30,10 @@ FREQUENCY_TERMS = ("common", "common_and_sure")
 SOUND_TERMS = ("sound", "sound_cost")
 LIFTS = ("lift", "root_lift")
 ADAPTER_TERMS = ("gap", "characters", *LIFTS)
-HEAD_TERMS = ("constant", "gap", "loss_per_character", "best_labels", "edits", "sound", *PHONE_TERMS)
+HEAD_TERMS = ("constant", "loss_per_character", "edits", "sound", *PHONE_TERMS)
 
 Part = dict[str, float]  # a weight for each term
-Variant = dict[str, Part]  # the parts `unsure`, `sure` and `adapter`
+Variant = dict[str, Part]  # the parts in `probability.PARTS`
 
 
 class Column(NamedTuple):
