@@ -1,5 +1,7 @@
 """Measures what a biasing adapter costs the encoder: its time with lists of several lengths, as ratios of that without.
 
+The last row is that of a phone head alone.
+
     python scripts/benchmark_encoder.py [--model MODEL.nemo] [--seconds 10] [--batch 8] [--threads 1]
 
 The adapter is new, of the default sizes, and the entities are random token sequences: neither changes the time. Encoding the
@@ -31,40 +33,43 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     from nemo_bias import BiasingAdapterConfig
+    from nemo_bias.adapter.config import PhoneHeadConfig
     from nemo_bias.integration.encoder.biasing_adapter import Offer
     from nemo_bias.integration.model import quiet_nemo, restore_ctc_model
 
     quiet_nemo()
     model = restore_ctc_model(args.model)
-    model.add_adapter("names", cfg=BiasingAdapterConfig())
+    model.add_adapter("names", cfg=BiasingAdapterConfig(phones=PhoneHeadConfig()))
     model.eval()
     adapter = model.encoder.adapter_layer["names"]
     draw = random.Random(0)
-    offers, listing = {}, {}
+    offers: dict[str, Offer | None] = {}
+    listing: dict[str, float] = {}
     for size in args.sizes:
         tokens = {
             str(k): [draw.randrange(1, adapter.recogniser.vocabulary_size) for _ in range(draw.randint(2, 9))]
             for k in range(size)
         }
         start = time.perf_counter()
-        offers[size] = Offer(adapter.encode(tuple(tokens), tokens.__getitem__)) if size else None
-        listing[size] = time.perf_counter() - start
+        offers[f"{size:,}"] = Offer(adapter.encode(tuple(tokens), tokens.__getitem__)) if size else None
+        listing[f"{size:,}"] = time.perf_counter() - start
+    offers["phone head"], listing["phone head"] = Offer(phones=True), 0.0
     features = torch.randn(args.batch, model.cfg.preprocessor.features, int(args.seconds * 100))
     lengths = torch.full((args.batch,), features.shape[2])
-    times: dict[int, list[float]] = {size: [] for size in args.sizes}
+    times: dict[str, list[float]] = {name: [] for name in offers}
     with torch.inference_mode():
         for run in range(args.runs + 1):
-            for size in args.sizes:
-                adapter.offer(offers[size])
+            for name, offer in offers.items():
+                adapter.offer(offer)
                 start = time.perf_counter()
                 model.encoder(audio_signal=features, length=lengths)
                 if run:  # the first warms up
-                    times[size].append(time.perf_counter() - start)
+                    times[name].append(time.perf_counter() - start)
     print("| entities | encoder ms | ratio | list s |\n|---:|---:|---:|---:|")
-    for size in args.sizes:
-        median = statistics.median(times[size])
-        ratio = median / statistics.median(times[args.sizes[0]])
-        print(f"| {size:,} | {1000 * median:.0f} | {ratio:.3f} | {listing[size]:.2f} |")
+    medians = {name: statistics.median(of_runs) for name, of_runs in times.items()}
+    first = next(iter(medians.values()))
+    for name, median in medians.items():
+        print(f"| {name} | {1000 * median:.0f} | {median / first:.3f} | {listing[name]:.2f} |")
 
 
 if __name__ == "__main__":

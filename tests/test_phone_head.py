@@ -149,6 +149,6 @@ def test_labels_are_the_first_pronunciations(tmp_path):
     labels = PhoneLabels(lexicon)
     labels.learn(["read tomato"])
     assert labels.of("read tomato read") == read_phones("R IY D T AH M EY T OW R IY D")
-    assert labels.of("") == ()
+    assert labels.of("") == labels.of("' -") == ()
     assert labels.of("read 北京") is None
     assert PhoneLabels().of("thames") != ()

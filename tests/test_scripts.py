@@ -291,7 +291,7 @@ def test_train_then_evaluate_an_adapter(manifest, tmp_path):
     options = ("--train", manifest, "--validation", manifest, "--output", adapter, "--copies", "1", "--steps", "2")
     shown = run(
         *("scripts/train_adapter.py", DEMO / "demo.nemo", *options),
-        *("contextual.layers=[12]", "training.common_words=10"),
+        *("contextual.layers=[12]", "training.common_words=10", "phones={}"),
     )
     assert f"{adapter}: the adapter 'names'" in shown
     data, near = tmp_path / "test.jsonl", tmp_path / "clips.txt"
@@ -304,7 +304,10 @@ def test_train_then_evaluate_an_adapter(manifest, tmp_path):
         *("--near", tmp_path / "{source}.txt", "--output", tmp_path / "report"),
     )
     assert measured == (tmp_path / "report" / "adapter.md").read_text()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in measured.splitlines()[2:]]
+    of_entities, of_phones = measured.split("\n\n")
+    name, head, text = (cell.strip() for cell in of_phones.splitlines()[2].split("|")[1:-1])
+    assert name == "clips" and float(head) > 60 > float(text) > 20  # the head is hardly trained
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in of_entities.splitlines()[2:]]
     assert [(row[0], row[1]) for row in rows] == [("clips", "50")] * 4 + [("clips", "2 near")] * 4
     assert [row[2] for row in rows] == ["greedy", "adapter", "biased_beam", "adapter + biased_beam"] * 2
     by_decoder = {row[2]: row[3:] for row in rows[:4]}

@@ -33,7 +33,7 @@ class PhoneHeadConfig:
     """Sizes of a `PhoneHead`."""
 
     layer: int = option(0, "encoder layer that it listens to, counted from 1; 0: at two thirds of the encoder")
-    sub_frames: int = option(3, "outputs an encoder frame; so many are needed that an utterance has more than phones")
+    sub_frames: int = option(2, "outputs an encoder frame; an utterance needs more of them than it has phones")
     hidden_width: int = option(192, "width of the hidden layer")
     context_frames: int = option(3, "encoder frames that the hidden layer sees, centred; odd")
 

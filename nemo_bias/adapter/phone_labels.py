@@ -27,7 +27,8 @@ class PhoneLabels:
         """Pronounces all words of some texts at once, which is much faster than one text at a time."""
         words = sorted({word for text in texts for word in text.split()} - self._of_word.keys())
         for word, readings in zip(words, self._pronouncer.words(words), strict=True):
-            self._of_word[word] = readings[0].phones if readings else None
+            silent = not any(map(str.isalnum, word))  # a mark that stands alone
+            self._of_word[word] = readings[0].phones if readings else () if silent else None
 
     def of(self, text: str) -> Phones | None:
         """The phones of a text; None if it has a word that cannot be pronounced, such as one of another script."""

@@ -38,7 +38,7 @@ class DecodingOptions:
         None, "weights of the evidence, made by scripts/fit_evidence.py; null: those of the package"
     )
     phone_weight: float = option(
-        0.2,
+        0.1,
         "phonetic rescoring, for an adapter with a phone head: how much a hypothesis's score falls for each nat that its "
         "words lose, by the mean of their phones; 0: none",
     )

@@ -5,8 +5,8 @@ is the sum over its words of
 
     (nats that the word loses against a free phone loop) / (phones of the word),
 
-and it falls by the weight times what it costs more than the cheapest hypothesis. Words that all hypotheses begin and end
-with, but for the nearest one on each side, are aligned once and cost them all the same. (The technique is that of Dingliwal
+and its score falls by the weight times what it costs more than the cheapest hypothesis. The first hypothesis is aligned as a
+whole, the others where they differ from it, with one more word on each side. (The technique is that of Dingliwal
 et al. 2022, arXiv 2210.09510; the formula, which they do not give, is ours.)
 """
 
@@ -87,7 +87,7 @@ class PhoneticRescorer:
 def phonetic_costs(
     log_probs: NDArray[np.float32], hypotheses: Sequence[Sequence[Sequence[Sequence[int]]]]
 ) -> NDArray[np.float64]:
-    """What hypotheses cost, but for what they all begin and end with.
+    """What hypotheses cost more than the first of them.
 
     Args:
         log_probs: [S, P + 1] natural logarithms, blank last.
@@ -95,22 +95,27 @@ def phonetic_costs(
             anything, and costs nothing.
 
     Returns:
-        [hypotheses] as the module defines it; infinite if there are too few sub-frames.
+        [hypotheses] differences of the costs that the module defines; infinite for what has too few sub-frames, and NaN if
+        that is true of the first hypothesis.
     """
-    blank = log_probs.shape[1] - 1
-    first, shortest = hypotheses[0], min(map(len, hypotheses))
-    same = [all(each[k] == first[k] for each in hypotheses) for k in range(shortest)]
-    begin = max(0, (same.index(False) if False in same else shortest) - 1)  # words at the start that are left out
-    same = [all(each[-1 - k] == first[-1 - k] for each in hypotheses) for k in range(shortest - begin)]
-    end = max(0, (same.index(False) if False in same else len(same)) - 1)  # and at the end
-    low, high = 0, len(log_probs)
-    if begin or end:
-        alignment = align_words(log_probs, first, blank)
-        if alignment is None:
-            return np.full(len(hypotheses), np.inf)
+    blank, first = log_probs.shape[1] - 1, hypotheses[0]
+    alignment = align_words(log_probs, first, blank)
+    if alignment is None:
+        return np.full(len(hypotheses), np.nan)
+    costs = np.zeros(len(hypotheses))
+    for k, other in enumerate(hypotheses):
+        begin = max(0, _shared(first, other) - 1)  # words at the start that are left out
+        end = max(0, _shared(first[begin:][::-1], other[begin:][::-1]) - 1)  # and at the end
         low = int(alignment.end[begin - 1]) + 1 if begin else 0
-        high = int(alignment.start[len(first) - end]) if end else high
-    return np.array([_cost(log_probs[low:high], each[begin : len(each) - end], blank) for each in hypotheses])
+        high = int(alignment.start[len(first) - end]) if end else len(log_probs)
+        here = log_probs[low:high]
+        costs[k] = _cost(here, other[begin : len(other) - end], blank) - _cost(here, first[begin : len(first) - end], blank)
+    return costs
+
+
+def _shared(first: Sequence[object], other: Sequence[object]) -> int:
+    """How many items two sequences begin with alike."""
+    return next((k for k, (a, b) in enumerate(zip(first, other, strict=False)) if a != b), min(len(first), len(other)))
 
 
 def _cost(log_probs: NDArray[np.float32], words: Sequence[Sequence[Sequence[int]]], blank: int) -> float:

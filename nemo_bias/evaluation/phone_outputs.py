@@ -25,9 +25,9 @@ def phone_log_probs(adapter: BiasingAdapter, cache: LayerCache) -> list[LogProbs
     Raises:
         ValueError: the adapter has no phone head.
     """
+    adapter.offer(Offer(phones=True))
     utterances = sorted(cache.utterances, key=lambda utterance: utterance.number)
     found: list[LogProbs] = [np.zeros((0, 0), np.float32)] * len(utterances)
-    adapter.offer(Offer(phones=True))
     try:
         with torch.inference_mode():
             for chosen in batches_by_length([utterance.frames for utterance in utterances], BATCH_SIZE):

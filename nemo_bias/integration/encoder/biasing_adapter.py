@@ -142,13 +142,14 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
         Raises:
             ValueError: it is wanted of a part that the adapter does not have.
         """
-        for name, wanted, part in (
-            ("contextual part", offer is not None and offer.entities is not None, self.contextual),
-            ("phone head", offer is not None and offer.phones, self.phones),
-        ):
-            if wanted and part is None:
-                raise ValueError(f"the adapter has no {name}")
-        self._offer = offer if offer is not None and offer.wanted else None
+        if offer is None or not offer.wanted:
+            self._offer = None
+            return
+        if offer.entities is not None and self.contextual is None:
+            raise ValueError("the adapter has no contextual part")
+        if offer.phones and self.phones is None:
+            raise ValueError("the adapter has no phone head")
+        self._offer = offer
 
     @property
     def active(self) -> bool:
