@@ -10,6 +10,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from nemo_bias.decoder.probability import PARTS, VARIANTS
 from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
 
 MARKS = ("'", ",", ".", "?", '"', "-", "(", "▁(", "▁'", "▁-")
@@ -55,9 +56,9 @@ def cased() -> Vocabulary:
 
 
 def weights_file(path, **terms: float) -> str:
-    """A file of evidence weights that are the same for all recognisers."""
-    weights = {"unsure": terms, "sure": terms, "adapter": {}}
-    path.write_text(json.dumps({"with_frequencies": weights, "without_frequencies": weights}))
+    """A file of evidence weights that are the same for all recognisers, with and without frequencies and pronunciations."""
+    weights = {part: terms if part in ("unsure", "sure") else {} for part in PARTS}
+    path.write_text(json.dumps(dict.fromkeys(VARIANTS.values(), weights)))
     return str(path)
 
 

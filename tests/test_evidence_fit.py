@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from conftest import speak
 
-from nemo_bias.decoder.probability import SURE, TERMS, UNSURE, read_weights
+from nemo_bias.decoder.probability import SURE, TERMS, UNSURE, VARIANTS, read_weights
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.evaluation.arc_sets import ArcSet, probabilities
 from nemo_bias.evaluation.evidence_fit import FOLDS, columns_of, design_matrix, fit_files, logistic_regression
 
 
-def made_up_arcs(seed: int, adapter: bool, count: int = 4000) -> ArcSet:
-    """Arcs that are right with log-odds ``2 * certainty * tokens - worst_frame``, and more with an adapter's lift."""
+def made_up_arcs(seed: int, adapter: bool, sounds: bool = True, phones: bool = False, count: int = 4000) -> ArcSet:
+    """Arcs that are right with log-odds ``2 * certainty * tokens - worst_frame``, and more with an adapter's lift,
+    and less with what a phone head loses.
+    """
     rng = np.random.default_rng(seed)
     utterance = np.sort(rng.integers(0, 200, count))
     certainty = rng.uniform(0.55, 0.98, 200)
@@ -24,8 +26,9 @@ def made_up_arcs(seed: int, adapter: bool, count: int = 4000) -> ArcSet:
     position = {term: k for k, term in enumerate(TERMS)}
     odds = 2 * certainty[utterance] * terms[:, position["tokens"]] - terms[:, position["worst_frame"]]
     odds += adapter * terms[:, position["lift"]]
+    odds -= phones * terms[:, position["phone_loss"]]
     right = rng.random(count) < probabilities(odds)
-    return ArcSet("made up", "ls", "1,000", 1.0, adapter, terms, right, utterance, certainty)
+    return ArcSet("made up", "ls", "1,000", 1.0, adapter, phones, sounds, terms, right, utterance, certainty)
 
 
 def test_a_logistic_model_is_recovered():
@@ -43,32 +46,44 @@ def test_columns_that_do_not_vary_get_no_weight():
     assert beta[1] > 1 and beta[2] == 0
 
 
-@pytest.mark.parametrize("with_frequencies", [True, False])
-def test_written_weights_are_those_of_the_fit(with_frequencies, tmp_path):
-    sets = [made_up_arcs(3, adapter=False), made_up_arcs(4, adapter=True)]
+@pytest.mark.parametrize(("with_frequencies", "with_sounds"), VARIANTS)
+def test_written_weights_are_those_of_the_fit(with_frequencies, with_sounds, tmp_path):
+    sets = [made_up_arcs(3 + adapter, adapter, sounds) for adapter in (False, True) for sounds in (True, False)]
+    sets.append(made_up_arcs(5, adapter=False, phones=True))
     folds = fit_files(sets, tmp_path / "evidence.json", tmp_path)
     assert len(folds) == FOLDS and all(file.is_file() for file in folds)
-    weights = read_weights(tmp_path / "evidence.json", with_frequencies)
+    weights = read_weights(tmp_path / "evidence.json", with_frequencies, with_sounds)
     position = {term: k for k, term in enumerate(TERMS)}
     for certainty in (UNSURE, SURE):
-        at = weights.at(certainty, adapter=False)
+        at = weights.at(certainty, adapter=False, phones=False)
         assert at[position["tokens"]] == pytest.approx(2 * certainty, abs=0.25)
         assert at[position["worst_frame"]] == pytest.approx(-1, abs=0.25)
     assert weights.adapter[position["lift"]] == pytest.approx(1, abs=0.3)
     assert (weights.unsure[position["common"]] != 0) == with_frequencies
+    assert (weights.unsure[position["sound"]] != 0) == with_sounds
+    assert weights.phones[position["phone_loss"]] == pytest.approx(-1 if with_sounds else 0, abs=0.3)
+
+
+def test_there_are_no_weights_without_arcs_to_fit_them(tmp_path):
+    fit_files([made_up_arcs(7, adapter=False)], tmp_path / "evidence.json", tmp_path, with_frequencies=False)
+    assert list(json.loads((tmp_path / "evidence.json").read_text())) == ["without_frequencies"]
+    with pytest.raises(ValueError, match=r"no weights of evidence .*'without_both'"):
+        read_weights(tmp_path / "evidence.json", False, False)
 
 
 def test_the_design_matrix_and_the_decoder_weigh_alike(tmp_path):
-    arcs = made_up_arcs(5, adapter=True)
+    arcs = made_up_arcs(5, adapter=True, phones=True)
     fit_files([arcs], tmp_path / "evidence.json", tmp_path)
-    content = json.loads((tmp_path / "evidence.json").read_text())["with_frequencies"]
-    weights = read_weights(tmp_path / "evidence.json", True)
-    columns = columns_of(True)
+    content = json.loads((tmp_path / "evidence.json").read_text())["all"]
+    weights = read_weights(tmp_path / "evidence.json", True, True)
+    columns = columns_of(True, True)
     slope = {t: (content["sure"][t] - content["unsure"][t]) / (SURE - UNSURE) for t in content["sure"]}
 
     def weight(column):
         if column.adapter:
             return content["adapter"][column.term]
+        if column.phones:
+            return content["phones"][column.term]
         if column.times_certainty:
             return slope[column.term]
         return content["unsure"][column.term] - UNSURE * slope[column.term]
@@ -76,7 +91,7 @@ def test_the_design_matrix_and_the_decoder_weigh_alike(tmp_path):
     constant = content["unsure"]["constant"] - UNSURE * slope["constant"]
     expected = constant + design_matrix(arcs, columns) @ [weight(column) for column in columns]
     for k in range(0, len(expected), 500):
-        odds = arcs.terms[k] @ weights.at(arcs.certainty[arcs.utterance[k]], adapter=True)
+        odds = arcs.terms[k] @ weights.at(arcs.certainty[arcs.utterance[k]], adapter=True, phones=True)
         assert odds == pytest.approx(expected[k], abs=1e-2)
 
 

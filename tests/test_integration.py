@@ -197,7 +197,8 @@ def test_what_entities_do_not_replace_is_nemos(request, model, clips, greedy, bi
         may_change = np.zeros(len(labels), bool)
         for span in ours.entity_spans:
             may_change[span.start : span.end + 1] = True
-        first = np.flatnonzero((labels != blank) & starts_word[np.minimum(labels, len(starts_word) - 1)])
+        new = np.append(True, labels[1:] != labels[:-1])  # a token may last for several frames
+        first = np.flatnonzero(new & (labels != blank) & starts_word[np.minimum(labels, len(starts_word) - 1)])
         spoken = np.flatnonzero(labels != blank)
         for frames in np.split(spoken, np.searchsorted(spoken, first)):
             if len(frames) and may_change[frames].any():

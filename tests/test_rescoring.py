@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_bias.decoder.rescoring import PhoneticRescorer, phonetic_costs
-from nemo_bias.decoder.transcript import EntitySpan, Transcript
+from nemo_bias.decoder.transcript import SPOTTED, EntitySpan, Transcript
 from nemo_bias.pronunciation import PHONES, Pronunciation
 from nemo_bias.pronunciation.alignment import align_words
 
@@ -41,7 +41,7 @@ def spoken(phones: str, sure: float = 0.9) -> np.ndarray:
 
 
 def transcript(text: str, score: float = 0.0, *entities: str) -> Transcript:
-    spans = tuple(EntitySpan(entity, entity, 0, 0, 0.5) for entity in entities)
+    spans = tuple(EntitySpan(entity, entity, 0, 0, 0.5, SPOTTED) for entity in entities)
     return Transcript(text, (), score, spans, np.zeros(0, np.int32))
 
 

@@ -50,6 +50,13 @@ class CompiledList:
             return np.log(self.weights)[self.phrase_of]  # type: ignore[no-any-return]
 
     @cached_property
+    def form_of(self) -> NDArray[np.int32]:
+        """[phrases] the form that is the phrase as it is: its first one."""
+        form_of = np.zeros(len(self), np.int32)
+        form_of[self.phrase_of[::-1]] = np.arange(len(self.forms), dtype=np.int32)[::-1]
+        return form_of
+
+    @cached_property
     def written(self) -> NDArray[np.bool_]:
         """[phrases] whether the tokens can write the phrase."""
         writable = {form for form, can in zip(self.forms, self.automaton.written, strict=True) if can}
@@ -75,12 +82,19 @@ class CompiledList:
         return {}
 
     def joined(self, other: CompiledList) -> CompiledList:
-        """Both lists as one, `other` behind. A phrase that is in both is one entity, and its better weight counts."""
+        """Both lists as one, `other` behind.
+
+        A phrase that is in both is one entity, with the better weight and the pronunciations of both.
+        """
         if not len(self) or not len(other):
             return self if len(self) else other
         entity = np.array([self._position.get(phrase, len(self) + k) for k, phrase in enumerate(other.phrases)], np.int32)
         weights = np.concatenate([self.weights, other.weights])
         np.maximum.at(weights, entity, other.weights)
+        pronunciations = [*self.pronunciations, *other.pronunciations]
+        for own, first in zip(other.pronunciations, entity.tolist(), strict=True):
+            if first < len(self):
+                pronunciations[first] += own
         return CompiledList(
             self.phrases + other.phrases,
             self.names + other.names,
@@ -88,7 +102,7 @@ class CompiledList:
             self.forms + other.forms,
             np.concatenate([self.phrase_of, entity[other.phrase_of]]),
             join_automata(self.automaton, other.automaton),
-            self.pronunciations + other.pronunciations,
+            tuple(pronunciations),
             self.index.joined(other.index, entity),
         )
 

@@ -58,7 +58,7 @@ def look_up(
         said, offsets = heard_phones(phones, starts[:, 0], starts[:, 1], phones.shape[1] - 1)
         heard += np.split(said, offsets[1:-1])
         runs = np.concatenate([runs, runs])
-    run_of, phrase_of, first_token = [], [], [0]
+    run_of, form_of, first_token = [], [], [0]
     tokens: list[int] = []
     for run, query in zip(runs, heard, strict=True):
         if not len(query):
@@ -68,11 +68,11 @@ def look_up(
             own = entities.shortest_tokens(phrase, vocabulary)
             if own is not None:
                 run_of.append(run)
-                phrase_of.append(phrase)
+                form_of.append(entities.form_of[phrase])
                 tokens += own
                 first_token.append(len(tokens))
     arcs: EntityArcs = align_in_runs(
-        *(log_probs, best, words, np.array(run_of, np.int32).reshape(-1, 2), np.array(phrase_of, np.int32)),
+        *(log_probs, best, words, np.array(run_of, np.int32).reshape(-1, 2), np.array(form_of, np.int32)),
         *(np.array(tokens, np.int32), np.array(first_token, np.int32), vocabulary.blank),
     )
     return arcs

@@ -23,7 +23,7 @@ from nemo_bias.decoder.frames import near_tokens
 from nemo_bias.decoder.prefix_search import Found, SearchSettings, node_weights, prefix_search
 from nemo_bias.decoder.transcript import SPOTTED, EntitySpan, Transcript
 from nemo_bias.decoder.vocabulary import Vocabulary
-from nemo_bias.entities import Entity, parse_entities
+from nemo_bias.entities import Entity
 
 BOOST_FLOOR = 0.5  # of `boost`: what a token of an entity gets even if it is its frame's best (method adaptive)
 
@@ -67,7 +67,7 @@ class BiasedBeamSearch:
         """
         pronunciations = None
         if self._arcs.sounds is not None:
-            pronunciations = self._arcs.sounds.entities(entities or parse_entities(phrases).entities)
+            pronunciations = self._arcs.sounds.entities(entities or [Entity(phrase) for phrase in phrases])
         return compile_list(phrases, self.vocabulary, weights, names, pronunciations)
 
     def decode(

@@ -57,15 +57,20 @@ class Sounds:
             return [tuple(each.phones for each in own) for own in self._pronouncer.entities(entities)]
 
     def heard(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """The phones [n] of the most probable pronunciation of each text; none if there is no pronunciation."""
-        known = self._known
+        """The phones [n] of the most probable pronunciation of each text; none if there is no pronunciation.
+
+        In lower case: words in capitals would be said in one way or another by which of them are asked for together.
+        """
+        texts = [text.lower() for text in texts]
+        known = self._known  # another thread may put another one in its place
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if new:
             phones = [np.array(own[0].phones if own else (), np.int32) for own in self.words(new)]
             if len(known) + len(new) > MOST_REMEMBERED:
-                self._known = {text: known[text] for text in texts if text in known}
-            self._known.update(zip(new, phones, strict=True))
-        return [self._known[text] for text in texts]
+                known = {text: known[text] for text in texts if text in known}
+            known.update(zip(new, phones, strict=True))
+            self._known = known
+        return [known[text] for text in texts]
 
     def distance(self, heard: NDArray[np.int32], pronunciations: Sequence[NDArray[np.int32]]) -> tuple[float, int]:
         """The distance of what was heard to the nearest of some pronunciations, and the phones of the longer one."""
