@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_bias.decoder.rescoring import PhoneticRescorer, phonetic_costs
-from nemo_bias.decoder.transcript import EntitySpan, Transcript
+from nemo_bias.decoder.transcript import SPOTTED, EntitySpan, Transcript
 from nemo_bias.pronunciation import PHONES, Pronunciation
 from nemo_bias.pronunciation.alignment import align_words
 
@@ -41,7 +41,7 @@ def spoken(phones: str, sure: float = 0.9) -> np.ndarray:
 
 
 def transcript(text: str, score: float = 0.0, *entities: str) -> Transcript:
-    spans = tuple(EntitySpan(entity, entity, 0, 0, 0.5) for entity in entities)
+    spans = tuple(EntitySpan(entity, entity, 0, 0, 0.5, SPOTTED) for entity in entities)
     return Transcript(text, (), score, spans, np.zeros(0, np.int32))
 
 
@@ -86,9 +86,9 @@ def test_an_entity_is_pronounced_as_its_author_says():
     log_probs = spoken("N OW T OW S T AH")
     hypotheses = [transcript("no barn a", 0.0, "barn"), transcript("no toast a", -0.1)]
     assert rescored(log_probs, hypotheses)[0].text == "no toast a"
-    own = {"barn": (Pronunciation(ids("T OW S T"), 1.0, "user"),)}
+    own = {"barn": [ids("T OW S T")]}
     assert rescored(log_probs, hypotheses, entities=own)[0].text == "no barn a"
-    phrase = {"no barn": (Pronunciation(ids("N OW T OW S T"), 1.0, "user"),)}
+    phrase = {"no barn": [np.array(ids("N OW T OW S T"))]}
     two_words = [transcript("no barn a", 0.0, "no barn"), hypotheses[1]]
     assert rescored(log_probs, two_words, entities=phrase)[0].text == "no barn a"
     assert rescored(log_probs, [transcript("no barn a"), hypotheses[1]], entities=own)[0].text == "no toast a"  # no entity
