@@ -47,13 +47,11 @@ def main() -> int:
         labels = PhoneLabels(options.lexicon) if adapter.phones is not None else None
         rows, phone_rows = [], []
         for source, data in encoded_sets(model, cache, items, options.sources).items():
-            tables = []
-            if adapter.contextual is not None:
-                lists = [experiment_list(data.items, distractors, count) for count in options.sizes]
-                if options.near:
-                    lists.append(experiment_list(data.items, near[source]))
-                rows += evaluate_adapter(adapter, data, source, lists)
-                tables.append(adapter_markdown(rows))
+            lists = [experiment_list(data.items, distractors, count) for count in options.sizes]
+            if options.near:
+                lists.append(experiment_list(data.items, near[source]))
+            rows += evaluate_adapter(adapter, data, source, lists)
+            tables = [adapter_markdown(rows)]
             if labels is not None:
                 phone_rows.append(evaluate_phones(adapter, data, source, labels))
                 tables.append(phones_markdown(phone_rows))

@@ -16,6 +16,7 @@ from nemo_bias.decoder.entity_list import CompiledList
 from nemo_bias.decoder.evidence import CHARACTERS, EDITS, Places, facts_of, pieces_of, places_of, token_path
 from nemo_bias.decoder.frequencies import commonness, word_frequencies
 from nemo_bias.decoder.lookup import joined_arcs, look_up
+from nemo_bias.decoder.phone_evidence import PHONE_TERMS, phone_terms_of
 from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights, terms_of
 from nemo_bias.decoder.rewriting import rewrite
 from nemo_bias.decoder.selection import Slots, candidates_of, choose, slots_of
@@ -64,6 +65,7 @@ class ArcEvidence:
         terms: [n, terms] in the order of `probability.TERMS`.
         certainty: of the utterance, from 0 to 1.
         adapter: whether an adapter biased the log-probs.
+        phones: whether a phone head listened.
         text_with: the text of the utterance with one arc alone in it, given by its position.
     """
 
@@ -71,6 +73,7 @@ class ArcEvidence:
     terms: NDArray[np.float32]
     certainty: float
     adapter: bool
+    phones: bool
     text_with: Callable[[int], str]
 
 
@@ -141,19 +144,20 @@ class ArcDecoder:
             found.terms,
             found.certainty,
             frames.biased,
+            frames.phones is not None,
             lambda k: self._transcript(found, np.array([k]), entities, 0.0).text,
         )
 
     def _candidates(self, frames: UtteranceFrames, entities: CompiledList, worth_keeping: float) -> _Candidates:
         """The arcs that may be taken, if their log-odds are worth keeping."""
-        log_probs, best, plain, plain_best, labels, _ = frames
+        log_probs, best, plain, plain_best, labels, phones = frames
         blank, boundaries, pieces = self.vocabulary.blank, self.vocabulary.boundaries, self._pieces
         margin, most = self.options.token_margin, self.options.most_tokens
         arcs = find_arcs(log_probs, best, blank, margin, most, entities.automaton)
         spotted = len(arcs.phrase)
         words = greedy_words(labels, blank, boundaries)
         if self.sounds is not None:
-            looked_up = look_up(log_probs, best, plain_best, words, entities, self.sounds, self.vocabulary)
+            looked_up = look_up(log_probs, best, plain_best, words, entities, self.sounds, self.vocabulary, phones)
             arcs = joined_arcs(arcs, looked_up)
         places = places_of(plain, plain_best, labels, words, arcs, blank, boundaries, pieces)
         biased_words, biased_places = words, places
@@ -166,12 +170,13 @@ class ArcDecoder:
         number, rivals = candidates_of(arcs, places, facts, entities.phrase_of[arcs.phrase])
         spoken = labels != blank
         certainty = math.exp(plain_best[spoken].mean()) if spoken.any() else 1.0
-        weights = self._weights.at(certainty, adapter=frames.biased)
+        weights = self._weights.at(certainty, frames.biased, frames.phones is not None and self.sounds is not None)
         listed = [entities.phrases[k] for k in entities.phrase_of[arcs.phrase[number]]]
         replaced = [self._text_of(words, places.whole_low[arc], places.whole_high[arc]) for arc in number]
         common = self._commonness(facts[number, EDITS] > 0, replaced, listed)
         sound = self._sound_distances(facts[number], replaced, entities.phrase_of[arcs.phrase[number]], entities)
-        terms = terms_of(facts[number], rivals, common, sound, len(entities))
+        heard = self._phone_terms(frames, arcs, places, number, entities)
+        terms = terms_of(facts[number], rivals, common, sound, heard, len(entities))
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
         log_odds = terms @ weights + trust + entities.log_weights[arcs.phrase[number]]
         kept = log_odds >= worth_keeping
@@ -212,6 +217,19 @@ class ArcDecoder:
                 letters = max(len(replaced[k]), facts[k, CHARACTERS])
                 distances[k] = facts[k, EDITS] / letters, letters
         return distances
+
+    def _phone_terms(
+        self, frames: UtteranceFrames, arcs: EntityArcs, places: Places, number: NDArray[np.int64], entities: CompiledList
+    ) -> NDArray[np.float32]:
+        """[n, 3] what a phone head says about arcs; all 0 without one."""
+        if frames.phones is None or self.sounds is None:
+            return np.zeros((len(number), len(PHONE_TERMS)), np.float32)
+        sub_frames = len(frames.phones) // len(frames.labels)
+        phrase = entities.phrase_of[arcs.phrase[number]]
+        terms: NDArray[np.float32] = phone_terms_of(
+            frames.phones, sub_frames, arcs.start[number], places.end[number], phrase, entities.phones
+        )
+        return terms
 
     def _greedy(self, labels: NDArray[np.int32]) -> Transcript:
         tokens = collapsed(labels, self.vocabulary.blank)

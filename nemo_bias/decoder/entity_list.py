@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_bias.decoder.automaton import EntityAutomaton, compile_automaton, join_automata
+from nemo_bias.decoder.phone_evidence import PhrasePhones, phrase_phones
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.pronunciation.index import PronunciationIndex, index_of
 from nemo_bias.pronunciation.phones import Phones
@@ -63,6 +64,11 @@ class CompiledList:
         if phrase not in self._shortest:
             self._shortest[phrase] = vocabulary.shortest(vocabulary.marked(self.phrases[phrase])[0])
         return self._shortest[phrase]
+
+    @cached_property
+    def phones(self) -> PhrasePhones:
+        """The pronunciations of all phrases, for compiled code."""
+        return phrase_phones(self.pronunciations)
 
     @cached_property
     def _shortest(self) -> dict[int, tuple[int, ...] | None]:

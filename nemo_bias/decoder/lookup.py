@@ -17,6 +17,7 @@ from nemo_bias.decoder.sounds import Sounds
 from nemo_bias.decoder.spotter import EntityArcs
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.decoder.words import GreedyWords
+from nemo_bias.pronunciation.heard import heard_phones
 from nemo_bias.pronunciation.index import nearest
 
 LONGEST_RUN = 3  # words that are compared with an entity as one
@@ -33,8 +34,11 @@ def look_up(
     entities: CompiledList,
     sounds: Sounds,
     vocabulary: Vocabulary,
+    phones: NDArray[np.float32] | None,
 ) -> EntityArcs:
     """Arcs of the entities that sound most like runs of words of which greedy decoding was not sure.
+
+    How a run sounds is how its words are pronounced; with a phone head, also what that heard there.
 
     Args:
         log_probs: [T, V] natural logarithms, in which the entities' tokens are aligned.
@@ -44,15 +48,22 @@ def look_up(
         entities: the list.
         sounds: pronounces texts.
         vocabulary: the model's tokens.
+        phones: [T * sub_frames, phones + 1] log-probs of a phone head, the blank last; None if there is none.
     """
     runs = unsure_runs(words, plain_best)
     heard = sounds.heard([vocabulary.text(words.token[low:high].tolist()) for low, high in runs.tolist()])
+    if phones is not None:
+        sub_frames = len(phones) // len(best)
+        starts = np.append(words.token_start, len(best))[runs] * sub_frames  # up to the first frame of the next word
+        said, offsets = heard_phones(phones, starts[:, 0], starts[:, 1], phones.shape[1] - 1)
+        heard += np.split(said, offsets[1:-1])
+        runs = np.concatenate([runs, runs])
     run_of, phrase_of, first_token = [], [], [0]
     tokens: list[int] = []
-    for run, phones in zip(runs, heard, strict=True):
-        if not len(phones):
+    for run, query in zip(runs, heard, strict=True):
+        if not len(query):
             continue
-        found, _ = nearest(entities.index, phones, sounds.costs, NEAREST, FARTHEST)
+        found, _ = nearest(entities.index, query, sounds.costs, NEAREST, FARTHEST)
         for phrase in found.tolist():
             own = entities.shortest_tokens(phrase, vocabulary)
             if own is not None:

@@ -41,12 +41,12 @@ class PhrasePhones(NamedTuple):
     first_pronunciation: NDArray[np.int32]
 
 
-def phrase_phones(pronunciations: Sequence[Sequence[Sequence[int]]]) -> PhrasePhones:
-    """Packs pronunciations, given as phone ids, for each phrase any number of them."""
+def phrase_phones(pronunciations: Sequence[Sequence[NDArray[np.int32]]]) -> PhrasePhones:
+    """Packs pronunciations [phones], for each phrase any number of them."""
     each = [phones for own in pronunciations for phones in own if len(phones)]
     counts = [sum(len(phones) > 0 for phones in own) for own in pronunciations]
     return PhrasePhones(
-        np.fromiter((phone for phones in each for phone in phones), np.int32),
+        np.concatenate([*each, np.zeros(0, np.int32)]),
         np.cumsum([0, *map(len, each)]).astype(np.int32),
         np.cumsum([0, *counts]).astype(np.int32),
     )

@@ -3,9 +3,9 @@
 The log-odds are a sum of *terms* times weights. A recogniser that is sure of what it writes is mostly right about it, and
 one that is not says little by its log-probs; so there are two sets of weights, and an utterance stands between them by its
 *certainty*: the geometric mean probability of its greedy labels, blanks not counted. `unsure` holds for a certainty of 0.6,
-`sure` for 0.95, a straight line for the rest. Where an adapter biased the log-probs, a third set is added. There are weights
-for use with and without word frequencies and pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds
-the result.
+`sure` for 0.95, a straight line for the rest. Where an adapter biased the log-probs, a third set is added, and where a
+phone head listened, a fourth. There are weights for use with and without word frequencies, and with and without
+pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds the result.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from nemo_bias.decoder.evidence import (
     WORDS,
     WORST,
 )
+from nemo_bias.decoder.phone_evidence import PHONE_TERMS
 
 UNSURE, SURE, LEAST_CERTAINTY = 0.6, 0.95, 0.5
 SHORT_LIST = 200  # shorter lists are weighed as if they had this many entities; none was measured
@@ -56,29 +57,34 @@ TERMS = {
     "sound_cost": "that times the phones of the longer of the two",
     "common": "how common the rarest replaced word is in ordinary text (Zipf scale, 0 to 8; 0: unknown)",
     "common_and_sure": "that times the confidence",
+    **PHONE_TERMS,
 }
-SOUND, SOUND_COST, COMMON, COMMON_AND_SURE = 15, 16, 17, 18
+SOUND, SOUND_COST, COMMON, COMMON_AND_SURE, PHONES = 15, 16, 17, 18, 19
 VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
     (True, True): "all",
     (False, True): "without_frequencies",
     (True, False): "without_pronunciations",
     (False, False): "without_both",
 }
+PARTS = ("unsure", "sure", "adapter", "phones")
 
 
 @dataclass(frozen=True)
 class EvidenceWeights:
-    """Weights of the terms, [terms] each: at the certainties `UNSURE` and `SURE`, and what an adapter adds."""
+    """Weights of the terms, [terms] each: at the certainties `UNSURE` and `SURE`, what an adapter adds, and a phone head."""
 
     unsure: NDArray[np.float32]
     sure: NDArray[np.float32]
     adapter: NDArray[np.float32]
+    phones: NDArray[np.float32]
 
-    def at(self, certainty: float, adapter: bool) -> NDArray[np.float32]:
+    def at(self, certainty: float, adapter: bool, phones: bool) -> NDArray[np.float32]:
         """[terms] the weights of an utterance with a certainty from 0 to 1; below `LEAST_CERTAINTY` nothing was measured."""
         share = np.float32((max(LEAST_CERTAINTY, certainty) - UNSURE) / (SURE - UNSURE))
         weights = self.unsure + share * (self.sure - self.unsure)
-        return weights + self.adapter if adapter else weights
+        if adapter:
+            weights = weights + self.adapter
+        return weights + self.phones if phones else weights
 
 
 @lru_cache(maxsize=8)
@@ -98,7 +104,7 @@ def read_weights(path: str | Path, with_frequencies: bool, with_sounds: bool) ->
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         sets = content[VARIANTS[with_frequencies, with_sounds]]
         columns = []
-        for name in ("unsure", "sure", "adapter"):
+        for name in PARTS:
             unknown = sorted(set(sets[name]) - set(TERMS))
             if unknown:
                 raise ValueError(f"{unknown[0]!r} in {name!r} is no term")
@@ -109,7 +115,7 @@ def read_weights(path: str | Path, with_frequencies: bool, with_sounds: bool) ->
 
 
 @numba.njit(cache=True, nogil=True)
-def terms_of(facts, rivals, common, sound, entities):  # type: ignore[no-untyped-def]
+def terms_of(facts, rivals, common, sound, phones, entities):  # type: ignore[no-untyped-def]
     """The terms of arcs.
 
     Args:
@@ -117,12 +123,13 @@ def terms_of(facts, rivals, common, sound, entities):  # type: ignore[no-untyped
         rivals: [n] overlapping arcs of other entities that fit nearly as well or better.
         common: [n] how common what they replace is.
         sound: [n, 2] distance between how the phrases and what they replace are said, and the phones of the longer.
+        phones: [n, 3] the `PHONE_TERMS`; all 0 without a phone head.
         entities: how many the list has.
 
     Returns:
         [n, terms], in the order of `TERMS`.
     """
-    terms = np.empty((len(facts), 19), np.float32)
+    terms = np.empty((len(facts), 22), np.float32)
     size = np.log(max(SHORT_LIST, entities))
     for n in range(len(facts)):
         fact, term = facts[n], terms[n]
@@ -134,6 +141,7 @@ def terms_of(facts, rivals, common, sound, entities):  # type: ignore[no-untyped
         term[9], term[10], term[11] = np.sqrt(fact[EDITS]), np.exp(fact[CONFIDENCE]), np.log(1 + rivals[n])
         term[12] = size
         term[13], term[14] = fact[LIFT], np.sqrt(max(np.float32(0), fact[LIFT]))
+        term[PHONES:] = phones[n]
         term[SOUND], term[SOUND_COST] = sound[n, 0], sound[n, 0] * sound[n, 1]
         term[COMMON], term[COMMON_AND_SURE] = common[n], common[n] * np.exp(fact[CONFIDENCE])
     return terms

@@ -130,7 +130,11 @@ class BiasedBeamSearch:
             return list(pool.map(one, range(batch)))
 
     def evidence(
-        self, log_probs: NDArray[np.float32], entities: CompiledList, plain: NDArray[np.float32] | None = None
+        self,
+        log_probs: NDArray[np.float32],
+        entities: CompiledList,
+        plain: NDArray[np.float32] | None = None,
+        phones: NDArray[np.float32] | None = None,
     ) -> ArcEvidence:
         """Collects the evidence on one utterance with method ``arcs``, to fit or check the weights of its terms.
 
@@ -138,13 +142,14 @@ class BiasedBeamSearch:
             log_probs: [T, V] natural logarithms.
             entities: the list.
             plain: [T, V] without an adapter's bias, as in `decode`.
+            phones: [T * sub_frames, phones + 1] of a phone head, as in `decode`.
 
         Raises:
             ValueError: as `decode` does.
         """
         log_probs = self._checked(log_probs[None], "log_probs")[0]
         plain = log_probs if plain is None else self._checked(plain[None], "plain")[0]
-        return self._arcs.evidence(_frames(log_probs, plain, None, 0), entities)
+        return self._arcs.evidence(_frames(log_probs, plain, None, 0, phones), entities)
 
     def _checked(self, log_probs: NDArray[np.float32], name: str) -> NDArray[np.float32]:
         log_probs = np.asarray(log_probs)

@@ -16,6 +16,7 @@ from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import ExperimentList, LogProbs, Utterances
 from nemo_bias.evaluation.metrics import BiasingScore
+from nemo_bias.evaluation.phone_outputs import phone_log_probs
 from nemo_bias.evaluation.recogniser import batches_by_length, greedy_texts
 from nemo_bias.integration.decoding.strategy import vocabulary_of
 from nemo_bias.integration.encoder.adapter_config import ctc_decoding, ctc_head
@@ -96,6 +97,13 @@ class EncodedSet:
                     found[k] = log_probs[row, :length].copy()
         return found
 
+    def phone_log_probs(self, adapter: BiasingAdapter) -> list[LogProbs] | None:
+        """[T * sub_frames, phones + 1] of each utterance; None if the adapter has no phone head."""
+        if adapter.phones is None:
+            return None
+        of_manifest = phone_log_probs(adapter, self._cache)
+        return [of_manifest[utterance.number] for utterance in self._utterances]
+
     def batches(self) -> Iterator[EncodedBatch]:
         """The utterances, those of like length together."""
         for numbers in batches_by_length([u.frames for u in self._utterances], BATCH_SIZE):
@@ -116,12 +124,12 @@ def evaluate_adapter(
         name: what the table calls it.
         lists: each is measured whole and with its distractors only; the adapter and the decoder get the same.
     """
-    plain = data.log_probs()
+    plain, phones = data.log_probs(), data.phone_log_probs(adapter)
     utterances = Utterances(data.items, plain, greedy_texts(plain, data.vocabulary))
     rows = []
     for listed in lists:
-        whole = _texts(adapter, data, utterances, listed.phrases)
-        misled = _texts(adapter, data, utterances, listed.distractors) if listed.distractors else {}
+        whole = _texts(adapter, data, utterances, phones, listed.phrases)
+        misled = _texts(adapter, data, utterances, phones, listed.distractors) if listed.distractors else {}
         for system, texts in whole.items():
             score = utterances.score(texts, listed.phrases)
             wer = utterances.score(misled[system], listed.distractors).wer if misled else None
@@ -130,22 +138,37 @@ def evaluate_adapter(
 
 
 def _texts(
-    adapter: BiasingAdapter, data: EncodedSet, utterances: Utterances, phrases: Sequence[str]
+    adapter: BiasingAdapter,
+    data: EncodedSet,
+    utterances: Utterances,
+    phones: Sequence[LogProbs] | None,
+    phrases: Sequence[str],
 ) -> dict[str, Sequence[str]]:
     """What each way of recognising writes with a list."""
-    biased = data.log_probs(adapter, phrases)
+    plain = utterances.log_probs
     search = BiasedBeamSearch(data.vocabulary, threads=1)
     entities = search.compile(phrases)
-    plain = utterances.log_probs
-    return {
-        "greedy": utterances.greedy_texts,
-        "adapter": greedy_texts(biased, data.vocabulary),
-        "biased_beam": [search.decode(each[None], lists=entities)[0][0].text for each in plain],
-        "adapter + biased_beam": [
-            search.decode(each[None], lists=entities, plain=own_plain[None])[0][0].text
-            for each, own_plain in zip(biased, plain, strict=True)
-        ],
-    }
+
+    def decoded(
+        log_probs: Sequence[LogProbs], unbiased: Sequence[LogProbs] | None, heard: Sequence[LogProbs] | None
+    ) -> list[str]:
+        texts = []
+        for k, each in enumerate(log_probs):
+            own_plain = None if unbiased is None else unbiased[k][None]
+            own_phones = None if heard is None else heard[k][None]
+            texts.append(search.decode(each[None], lists=entities, plain=own_plain, phones=own_phones)[0][0].text)
+        return texts
+
+    texts: dict[str, Sequence[str]] = {"greedy": utterances.greedy_texts, "biased_beam": decoded(plain, None, None)}
+    if phones is not None:
+        texts["phones + biased_beam"] = decoded(plain, None, phones)
+    if adapter.contextual is not None:
+        biased = data.log_probs(adapter, phrases)
+        texts["adapter"] = greedy_texts(biased, data.vocabulary)
+        texts["adapter + biased_beam"] = decoded(biased, plain, None)
+        if phones is not None:
+            texts["adapter + phones + biased_beam"] = decoded(biased, plain, phones)
+    return texts
 
 
 def adapter_markdown(rows: Sequence[AdapterRow]) -> str:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,28 @@ class Experiment:
     listed: ExperimentList
 
 
+class Outputs(NamedTuple):
+    """What a recogniser makes of the utterances of an experiment.
+
+    Attributes:
+        log_probs: [T, V] of each; with an adapter, biased by the list.
+        plain: [T, V] without bias; None without an adapter.
+        phones: [T * sub_frames, phones + 1] of each; None without a phone head.
+    """
+
+    log_probs: Sequence[LogProbs]
+    plain: Sequence[LogProbs] | None = None
+    phones: Sequence[LogProbs] | None = None
+
+    def of(self, utterance: int) -> tuple[LogProbs, LogProbs | None, LogProbs | None]:
+        """Those of one utterance."""
+        return (
+            self.log_probs[utterance],
+            None if self.plain is None else self.plain[utterance],
+            None if self.phones is None else self.phones[utterance],
+        )
+
+
 class Regime(ABC):
     """A kind of log-probs.
 
@@ -58,8 +80,8 @@ class Regime(ABC):
     vocabulary: Vocabulary
 
     @abstractmethod
-    def log_probs(self, experiment: Experiment) -> tuple[Sequence[LogProbs], Sequence[LogProbs] | None]:
-        """Log-probs [T, V] of each utterance; with an adapter, those biased by the list, and those without bias."""
+    def outputs(self, experiment: Experiment) -> Outputs:
+        """What the recogniser makes of each utterance."""
 
 
 class FixedRegime(Regime):
@@ -76,9 +98,9 @@ class FixedRegime(Regime):
         self.name, self.weight, self.vocabulary = name, weight, vocabulary
         self._log_probs = log_probs
 
-    def log_probs(self, experiment: Experiment) -> tuple[Sequence[LogProbs], None]:
-        """Those of the experiment's utterances."""
-        return [self._log_probs[k] for k in experiment.numbers], None
+    def outputs(self, experiment: Experiment) -> Outputs:
+        """The log-probs of the experiment's utterances."""
+        return Outputs([self._log_probs[k] for k in experiment.numbers])
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,7 @@ class ArcSet:
         listed: the list's name.
         weight: the regime's.
         adapter: whether an adapter biased the log-probs.
+        phones: whether a phone head listened.
         sounds: whether with pronunciations.
         terms: [n, terms] in the order of `probability.TERMS`, with word frequencies if there are any.
         right: [n] whether the arc, alone in the greedy text, makes its phrase a hit.
@@ -103,6 +126,7 @@ class ArcSet:
     listed: str
     weight: float
     adapter: bool
+    phones: bool
     sounds: bool
     terms: NDArray[np.float32]
     right: NDArray[np.bool_]
@@ -120,7 +144,7 @@ class ArcSet:
         first = np.searchsorted(self.utterance, np.arange(len(self.certainty) + 1))
         for u, certainty in enumerate(self.certainty.tolist()):
             rows = slice(first[u], first[u + 1])
-            log_odds[rows] = self.terms[rows] @ weights[u % len(weights)].at(certainty, self.adapter)
+            log_odds[rows] = self.terms[rows] @ weights[u % len(weights)].at(certainty, self.adapter, self.phones)
         return log_odds
 
 
@@ -176,10 +200,11 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
     search = BiasedBeamSearch(regime.vocabulary, options, threads=1)
     phrases = experiment.listed.phrases
     entities, index = search.compile(phrases), PhraseIndex(phrases)
-    log_probs, plain = regime.log_probs(experiment)
+    outputs = regime.outputs(experiment)
     terms, right, counts, certainty = [np.zeros((0, len(TERMS)), np.float32)], [np.zeros(0, np.bool_)], [], []
     for k, item in enumerate(experiment.items):
-        evidence = search.evidence(log_probs[k], entities, None if plain is None else plain[k])
+        log_probs, plain, phones = outputs.of(k)
+        evidence = search.evidence(log_probs, entities, plain, phones)
         terms.append(evidence.terms)
         right.append(right_arcs(evidence, phrases, tuple(item["text"].split()), index))
         counts.append(len(evidence.phrase))
@@ -189,7 +214,8 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
         experiment.source,
         experiment.listed.name,
         regime.weight,
-        adapter=plain is not None,
+        adapter=outputs.plain is not None,
+        phones=outputs.phones is not None and options.pronunciations is not None,
         sounds=options.pronunciations is not None,
         terms=np.concatenate(terms),
         right=np.concatenate(right),
@@ -229,11 +255,12 @@ def decoding_score(
     own_options = [replace(options, evidence_file=str(file)) for file in evidence_files]
     searches = [BiasedBeamSearch(regime.vocabulary, each, threads=1) for each in own_options]
     entities = searches[0].compile(experiment.listed.phrases)
-    log_probs, plain = regime.log_probs(experiment)
+    outputs = regime.outputs(experiment)
     texts = []
-    for k, own in enumerate(log_probs):
-        unbiased = None if plain is None else plain[k][None]
-        ((transcript,),) = searches[k % len(searches)].decode(own[None], lists=entities, plain=unbiased)
+    for k in range(len(experiment.items)):
+        log_probs, plain, phones = (None if each is None else each[None] for each in outputs.of(k))
+        assert log_probs is not None
+        ((transcript,),) = searches[k % len(searches)].decode(log_probs, lists=entities, plain=plain, phones=phones)
         texts.append(transcript.text)
-    greedy = greedy_texts(log_probs if plain is None else plain, regime.vocabulary)
-    return Utterances(experiment.items, log_probs, greedy).score(texts, experiment.listed.phrases)
+    greedy = greedy_texts(outputs.log_probs if outputs.plain is None else outputs.plain, regime.vocabulary)
+    return Utterances(experiment.items, outputs.log_probs, greedy).score(texts, experiment.listed.phrases)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.decoder.phone_evidence import PHONE_TERMS
 from nemo_bias.decoder.probability import DEFAULT_FILE, LEAST_CERTAINTY, SURE, TERMS, UNSURE, VARIANTS, read_weights
 from nemo_bias.evaluation.arc_sets import ArcSet, probabilities
 
@@ -29,26 +30,32 @@ FREQUENCY_TERMS = ("common", "common_and_sure")
 SOUND_TERMS = ("sound", "sound_cost")
 LIFTS = ("lift", "root_lift")
 ADAPTER_TERMS = ("gap", "characters", *LIFTS)
+HEAD_TERMS = ("constant", "gap", "loss_per_character", "best_labels", "edits", "sound", *PHONE_TERMS)
 
 Part = dict[str, float]  # a weight for each term
 Variant = dict[str, Part]  # the parts `unsure`, `sure` and `adapter`
 
 
 class Column(NamedTuple):
-    """A column of the design matrix: a term, as it is or times the certainty, for all arcs or those with an adapter."""
+    """A column of the design matrix: a term, as it is or times the certainty.
+
+    For all arcs, or those with an adapter, or those with a phone head.
+    """
 
     term: str
     times_certainty: bool = False
     adapter: bool = False
+    phones: bool = False
 
 
 def columns_of(with_frequencies: bool, with_sounds: bool) -> list[Column]:
     """The columns of the design matrix; the constant is none of them."""
-    unknown = (*(() if with_frequencies else FREQUENCY_TERMS), *(() if with_sounds else SOUND_TERMS), *LIFTS)
+    unknown = (*(() if with_frequencies else FREQUENCY_TERMS), *(() if with_sounds else SOUND_TERMS), *LIFTS, *PHONE_TERMS)
     terms = [term for term in TERMS if term not in unknown]
     plain = [Column(term) for term in terms if term != "constant"]
     certain = [Column(term, times_certainty=True) for term in terms if term != "common_and_sure"]
-    return plain + certain + [Column(term, adapter=True) for term in ADAPTER_TERMS]
+    adapter = [Column(term, adapter=True) for term in ADAPTER_TERMS]
+    return plain + certain + adapter + [Column(term, phones=True) for term in HEAD_TERMS if with_sounds]
 
 
 def design_matrix(arcs: ArcSet, columns: Sequence[Column]) -> NDArray[np.float64]:
@@ -57,7 +64,7 @@ def design_matrix(arcs: ArcSet, columns: Sequence[Column]) -> NDArray[np.float64
     position = {term: k for k, term in enumerate(TERMS)}
     matrix = np.zeros((len(arcs.right), len(columns)))
     for k, column in enumerate(columns):
-        if arcs.adapter or not column.adapter:
+        if (arcs.adapter or not column.adapter) and (arcs.phones or not column.phones):
             matrix[:, k] = arcs.terms[:, position[column.term]]
         if column.times_certainty:
             matrix[:, k] *= certainty
@@ -121,7 +128,7 @@ def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, with_sounds: boo
         left_out: utterances whose number leaves this remainder modulo `FOLDS` are not used; None: all are.
 
     Returns:
-        Its parts. Without a set with an adapter, `adapter` is that of the package's own file.
+        Its parts. Without a set with an adapter, `adapter` is that of the package's own file; likewise `phones`.
 
     Raises:
         ValueError: a set has no right arc.
@@ -137,9 +144,11 @@ def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, with_sounds: boo
         np.concatenate([arc_weights(arcs)[rows] for arcs, rows in zip(sets, used, strict=True)]),
     )
     variant = variant_of(beta, columns)
+    own = read_weights(DEFAULT_FILE, with_frequencies, with_sounds)
     if not any(arcs.adapter for arcs in sets):
-        kept = read_weights(DEFAULT_FILE, with_frequencies, with_sounds).adapter
-        variant["adapter"] = {term: _rounded(kept[k]) for k, term in enumerate(TERMS) if term in ADAPTER_TERMS}
+        variant["adapter"] = {term: _rounded(own.adapter[k]) for k, term in enumerate(TERMS) if term in ADAPTER_TERMS}
+    if with_sounds and not any(arcs.phones for arcs in sets):
+        variant["phones"] = {term: _rounded(own.phones[k]) for k, term in enumerate(TERMS) if term in HEAD_TERMS}
     return variant
 
 
@@ -152,8 +161,9 @@ def variant_of(beta: NDArray[np.float64], columns: Sequence[Column]) -> Variant:
         slopes = {term: weight.get(Column(term, times_certainty=True), 0.0) for term in terms}
         return {term: _rounded(weight[Column(term)] + certainty * slopes[term]) for term in terms}
 
-    adapter = {term: _rounded(weight[Column(term, adapter=True)]) for term in ADAPTER_TERMS}
-    return {"unsure": at(UNSURE), "sure": at(SURE), "adapter": adapter}
+    adapter = {column.term: _rounded(weight[column]) for column in columns if column.adapter}
+    phones = {column.term: _rounded(weight[column]) for column in columns if column.phones}
+    return {"unsure": at(UNSURE), "sure": at(SURE), "adapter": adapter, "phones": phones}
 
 
 def _rounded(value: float) -> float:

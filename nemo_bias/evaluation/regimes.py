@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_bias.evaluation.arc_sets import Experiment, FixedRegime, Regime
-from nemo_bias.evaluation.comparison import LogProbs
+from nemo_bias.evaluation.arc_sets import Experiment, FixedRegime, Outputs, Regime
 from nemo_bias.evaluation.log_probs_file import read_log_probs
 from nemo_bias.evaluation.recogniser import cached_log_probs
 from nemo_bias.integration.decoding.nemo_decoders import nemo_vocabulary
@@ -100,9 +99,12 @@ class AdapterRegime(Regime):
         self._items = recordings.items
         self.vocabulary = nemo_vocabulary(model.tokenizer)
 
-    def log_probs(self, experiment: Experiment) -> tuple[list[LogProbs], list[LogProbs]]:
-        """Biased by the experiment's list, and without bias."""
+    def outputs(self, experiment: Experiment) -> Outputs:
+        """Log-probs biased by the list, those without bias, and those of phones, as far as the adapter has these parts."""
         from nemo_bias.evaluation.adapter_evaluation import EncodedSet
 
         encoded = EncodedSet(self._model, self._cache, self._items, experiment.numbers)
-        return encoded.log_probs(self._adapter, experiment.listed.phrases), encoded.log_probs()
+        plain, phones = encoded.log_probs(), encoded.phone_log_probs(self._adapter)
+        if self._adapter.contextual is None:
+            return Outputs(plain, None, phones)
+        return Outputs(encoded.log_probs(self._adapter, experiment.listed.phrases), plain, phones)
