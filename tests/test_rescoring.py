@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from conftest import random_log_probs
+from conftest import PIECES, random_log_probs, speak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nemo_bias.decoder.config import DecodingOptions
+from nemo_bias.decoder.probability import VARIANTS
 from nemo_bias.decoder.rescoring import PhoneticRescorer, phonetic_costs
+from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.transcript import SPOTTED, EntitySpan, Transcript
+from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.pronunciation import PHONES, Pronunciation
 from nemo_bias.pronunciation.alignment import align_words
 
@@ -86,9 +92,9 @@ def test_an_entity_is_pronounced_as_its_author_says():
     log_probs = spoken("N OW T OW S T AH")
     hypotheses = [transcript("no barn a", 0.0, "barn"), transcript("no toast a", -0.1)]
     assert rescored(log_probs, hypotheses)[0].text == "no toast a"
-    own = {"barn": (Pronunciation(ids("T OW S T"), 1.0, "user"),)}
+    own = {"barn": [ids("T OW S T")]}
     assert rescored(log_probs, hypotheses, entities=own)[0].text == "no barn a"
-    phrase = {"no barn": (Pronunciation(ids("N OW T OW S T"), 1.0, "user"),)}
+    phrase = {"no barn": [np.array(ids("N OW T OW S T"))]}
     two_words = [transcript("no barn a", 0.0, "no barn"), hypotheses[1]]
     assert rescored(log_probs, two_words, entities=phrase)[0].text == "no barn a"
     assert rescored(log_probs, [transcript("no barn a"), hypotheses[1]], entities=own)[0].text == "no toast a"  # no entity
@@ -145,3 +151,42 @@ def test_hypotheses_that_share_all_but_a_word_at_an_end():
         sounds = [[[p.phones for p in each] for each in pronounce(text.split())] for text in texts]
         costs, whole = phonetic_costs(log_probs, sounds), whole_costs(log_probs, sounds)
         assert costs[1] - costs[0] == pytest.approx(whole[1] - whole[0], abs=1e-3)
+
+
+# ---- in the decoder
+
+
+def decoded(tmp_path, phone_weight, phones, nbest=1):
+    """ "no born a" heard as "no barn a", where born alone is a little less likely than not."""
+    parts = {"unsure": {"constant": -1.0}, "sure": {"constant": -1.0}, "adapter": {}, "phones": {}}
+    evidence, lexicon = tmp_path / "evidence.json", tmp_path / "lexicon.txt"
+    evidence.write_text(json.dumps(dict.fromkeys(VARIANTS.values(), parts)))
+    lexicon.write_text("\n".join(f"{word} {p}" for word, own in LEXICON.items() for p in own))
+    vocabulary = Vocabulary(PIECES, len(PIECES))
+    options = DecodingOptions(
+        evidence_file=str(evidence), word_frequencies=None, pronunciations=str(lexicon), phone_weight=phone_weight
+    )
+    search = BiasedBeamSearch(vocabulary, options, threads=1)
+    log_probs = speak(vocabulary, ["▁no", "▁b", "o", "r", "n", "▁a"], {2: ("a", 0.7)})
+    (transcripts,) = search.decode(
+        log_probs[None], lists=search.compile(["born"]), nbest=nbest, phones=None if phones is None else phones[None]
+    )
+    return transcripts
+
+
+def phones_of(spoken_phones: str) -> np.ndarray:
+    """[12 frames * 2 sub-frames, P + 1]."""
+    log_probs = spoken(spoken_phones)
+    silence = np.repeat(log_probs[1:2], 24 - len(log_probs), axis=0)
+    return np.concatenate([log_probs, silence])
+
+
+def test_the_decoder_rescores_where_a_phone_head_listens(tmp_path):
+    born, barn = phones_of("N OW B AO R N AH"), phones_of("N OW B AA R N AH")
+    assert [t.text for t in decoded(tmp_path, 5.0, None)] == ["no barn a"]
+    assert [t.text for t in decoded(tmp_path, 5.0, born)] == ["no born a"]
+    assert [t.text for t in decoded(tmp_path, 5.0, barn)] == ["no barn a"]
+    assert [t.text for t in decoded(tmp_path, 0.0, born)] == ["no barn a"]
+    first, second = decoded(tmp_path, 5.0, born, nbest=2)
+    assert (first.text, second.text) == ("no born a", "no barn a") and first.score > second.score
+    assert [(s.entity, s.phrase) for s in first.spans] == [("born", "born")]

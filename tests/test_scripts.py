@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from nemo_bias.pronunciation import PHONES
+from nemo_bias.pronunciation.confusions import read_costs
+
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "scripts" / "demo"
 CLIPS = 3
@@ -314,6 +317,27 @@ def test_train_then_evaluate_an_adapter(manifest, tmp_path):
     assert float(by_decoder["biased_beam"][0]) > float(by_decoder["greedy"][0]) + 20
     assert by_decoder["greedy"][6:8] == ["0.0", "0.0"] and "-" not in by_decoder["adapter + biased_beam"]
     assert by_decoder["greedy"][4] == by_decoder["greedy"][8] == by_decoder["biased_beam"][8]  # idle: nothing changes
+
+
+def test_learn_confusions(manifest, tmp_path):
+    adapter, other, costs = tmp_path / "phones.pt", tmp_path / "other.jsonl", tmp_path / "confusions.json"
+    run(
+        *("scripts/train_adapter.py", DEMO / "demo.nemo", "--train", manifest, "--output", adapter, "--copies", "1"),
+        *("--steps", "120", "contextual=null", "phones={}"),
+    )
+    items = read_lines(manifest)
+    said = next(item for item in items if "the books used" in item["text"])
+    said["text"] = said["text"].replace("books", "cooks")
+    other.write_text("".join(json.dumps(item) + "\n" for item in items))
+    options = ("--model", DEMO / "demo.nemo", "--manifest", other, "--audio-dir", DEMO, "--output", costs)
+    shown = run("scripts/learn_confusions.py", "--adapter", adapter, *options)
+    assert shown.splitlines()[2].startswith("| B | K | 1 | ")
+    assert f"{costs}: the costs" in shown
+    learned = read_costs(costs)
+    b, k, m = (PHONES.index(phone) for phone in ("B", "K", "M"))
+    assert learned[b, k] < learned[b, m] + learned[m, k]
+    wrong = run("scripts/learn_confusions.py", "--adapter", DEMO / "demo.nemo", *options, fails=True)
+    assert "\nlearn_confusions.py: " in wrong and "Traceback" not in wrong
 
 
 def test_train_adapter_names_what_is_wrong(manifest, tmp_path):

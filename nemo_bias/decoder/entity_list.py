@@ -72,6 +72,14 @@ class CompiledList:
             self._shortest[phrase] = vocabulary.shortest(vocabulary.marked(self.phrases[phrase])[0])
         return self._shortest[phrase]
 
+    def pronunciations_of(self, name: str) -> tuple[NDArray[np.int32], ...]:
+        """The pronunciations of the entity of a name; none where nobody knows how it is said."""
+        return self.pronunciations[self._position_of_name[name]]
+
+    @cached_property
+    def _position_of_name(self) -> dict[str, int]:
+        return {name: k for k, name in enumerate(self.names)}
+
     @cached_property
     def phones(self) -> PhrasePhones:
         """The pronunciations of all phrases, for compiled code."""

@@ -13,7 +13,7 @@ et al. 2022, arXiv 2210.09510; the formula, which they do not give, is ours.)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ from nemo_bias.decoder.transcript import Transcript
 from nemo_bias.pronunciation import Pronunciation
 from nemo_bias.pronunciation.alignment import align_words
 
-Pronunciations = tuple[Pronunciation, ...]
+Pronunciations = list[tuple[int, ...]]  # as phone ids
 
 
 class PhoneticRescorer:
@@ -37,7 +37,10 @@ class PhoneticRescorer:
     """
 
     def __init__(
-        self, pronounce: Callable[[Sequence[str]], Sequence[Pronunciations]], weight: float, threads: int | None = None
+        self,
+        pronounce: Callable[[Sequence[str]], Sequence[Sequence[Pronunciation]]],
+        weight: float,
+        threads: int | None = None,
     ) -> None:
         self.weight = weight
         self.threads = threads or len(os.sched_getaffinity(0))
@@ -47,14 +50,15 @@ class PhoneticRescorer:
         self,
         nbest: Sequence[Sequence[Transcript]],
         phones: Sequence[NDArray[np.float32]],
-        entities: Sequence[Mapping[str, Pronunciations]] | None = None,
+        entities: Sequence[Mapping[str, Sequence[Iterable[int]]]] | None = None,
     ) -> list[list[Transcript]]:
         """Sorts the hypotheses of each utterance of a batch by their scores, less the phonetic cost.
 
         Args:
             nbest: [B] hypotheses of each utterance, distinct texts, at least one.
             phones: [B] log-probs [S, P + 1] of each utterance, natural logarithms, blank last.
-            entities: [B] pronunciations of phrases of the utterance's list, where they are not those of their words.
+            entities: [B] pronunciations, as phone ids, of phrases of the utterance's list, where they are not those of
+                their words.
 
         Returns:
             [B] the same hypotheses with their new scores, best first. Those of an utterance that has too few sub-frames
@@ -63,13 +67,14 @@ class PhoneticRescorer:
         own = entities if entities is not None else [{}] * len(nbest)
         units = [[_units(each, known) for each in some] for some, known in zip(nbest, own, strict=True)]
         words = sorted({unit for some in units if len(some) > 1 for each in some for unit in each if isinstance(unit, str)})
-        pronounced = dict(zip(words, self._pronounce(words), strict=True)) if words else {}
+        readings = self._pronounce(words) if words else ()
+        sounds = {word: [each.phones for each in of_word] for word, of_word in zip(words, readings, strict=True)}
 
         def one(b: int) -> list[Transcript]:
             if len(nbest[b]) < 2:
                 return list(nbest[b])
-            sounds = [[pronounced[unit] if isinstance(unit, str) else unit for unit in each] for each in units[b]]
-            return self._rescored(nbest[b], phonetic_costs(phones[b], [[_phones(each) for each in some] for some in sounds]))
+            said = [[sounds[unit] if isinstance(unit, str) else unit for unit in each] for each in units[b]]
+            return self._rescored(nbest[b], phonetic_costs(phones[b], said))
 
         if self.threads == 1 or len(nbest) == 1:
             return [one(b) for b in range(len(nbest))]
@@ -128,17 +133,13 @@ def _cost(log_probs: NDArray[np.float32], words: Sequence[Sequence[Sequence[int]
     return float((alignment.loss / lengths).sum())
 
 
-def _units(transcript: Transcript, entities: Mapping[str, Pronunciations]) -> list[str | Pronunciations]:
+def _units(transcript: Transcript, entities: Mapping[str, Sequence[Iterable[int]]]) -> list[str | Pronunciations]:
     """The words of a transcript; in place of entities that have pronunciations of their own, these."""
     words, units, at = transcript.text.split(), list[str | Pronunciations](), 0
     for span in transcript.spans:
         phrase = span.phrase.split()
         places = [k for k in range(at, len(words) - len(phrase) + 1) if words[k : k + len(phrase)] == phrase]
         if span.phrase in entities and places:
-            units += [*words[at : places[0]], entities[span.phrase]]
+            units += [*words[at : places[0]], [tuple(map(int, phones)) for phones in entities[span.phrase]]]
             at = places[0] + len(phrase)
     return units + words[at:]
-
-
-def _phones(pronunciations: Pronunciations) -> list[tuple[int, ...]]:
-    return [each.phones for each in pronunciations]

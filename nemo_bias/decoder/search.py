@@ -21,10 +21,12 @@ from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList, compile_list
 from nemo_bias.decoder.frames import near_tokens
 from nemo_bias.decoder.prefix_search import Found, SearchSettings, node_weights, prefix_search
+from nemo_bias.decoder.rescoring import PhoneticRescorer
 from nemo_bias.decoder.transcript import SPOTTED, EntitySpan, Transcript
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.entities import Entity
 
+RESCORED = 8  # hypotheses of an utterance that phonetic rescoring chooses among, at least
 BOOST_FLOOR = 0.5  # of `boost`: what a token of an entity gets even if it is its frame's best (method adaptive)
 
 
@@ -46,6 +48,9 @@ class BiasedBeamSearch:
         self.options.check()
         self._arcs = ArcDecoder(vocabulary, self.options)
         self.threads = threads or len(os.sched_getaffinity(0))
+        self._rescorer = None
+        if self._arcs.sounds is not None and self.options.phone_weight > 0:
+            self._rescorer = PhoneticRescorer(self._arcs.sounds.words, self.options.phone_weight, self.threads)
 
     def compile(
         self,
@@ -113,6 +118,9 @@ class BiasedBeamSearch:
         if len(each) != batch:
             raise ValueError(f"{len(each)} entity lists for {batch} utterances")
 
+        rescorer = self._rescorer if phones is not None else None
+        wanted = nbest if rescorer is None else max(nbest, RESCORED)
+
         def one(b: int) -> list[Transcript]:
             own = log_probs[b, : sizes[b]]
             own_plain = own if plain is log_probs else plain[b, : sizes[b]]
@@ -121,13 +129,19 @@ class BiasedBeamSearch:
             frames = _frames(own, own_plain, own_labels, b, own_phones)
             entities = each[b] if self.options.method != "greedy" else None
             if self.options.method == "adaptive" and entities:
-                return self._beam(own, frames.best, entities, nbest)
-            return self._arcs.decode(frames, entities, nbest)
+                return self._beam(own, frames.best, entities, wanted)
+            return self._arcs.decode(frames, entities, wanted)
 
         if self.threads == 1 or batch == 1:
-            return [one(b) for b in range(batch)]
-        with ThreadPoolExecutor(min(self.threads, batch)) as pool:
-            return list(pool.map(one, range(batch)))
+            transcripts = [one(b) for b in range(batch)]
+        else:
+            with ThreadPoolExecutor(min(self.threads, batch)) as pool:
+                transcripts = list(pool.map(one, range(batch)))
+        if rescorer is None or phones is None:
+            return transcripts
+        own_phones = [phones[b, : sizes[b] * sub_frames] for b in range(batch)]
+        said = [_said(some, entities) for some, entities in zip(transcripts, each, strict=True)]
+        return [some[:nbest] for some in rescorer.rescore(transcripts, own_phones, said)]
 
     def evidence(
         self,
@@ -190,6 +204,14 @@ class BiasedBeamSearch:
         )
         ids = tuple(tokens.tolist())
         return Transcript(self.vocabulary.text(ids), ids, float(found.mass[k] + found.bonus[k]), spans, path)
+
+
+def _said(transcripts: Sequence[Transcript], entities: CompiledList | None) -> dict[str, tuple[NDArray[np.int32], ...]]:
+    """The pronunciations of the entities in some transcripts, by what is written."""
+    written = {(span.entity, span.phrase) for transcript in transcripts for span in transcript.spans}
+    if entities is None or not written:
+        return {}
+    return {phrase: own for entity, phrase in written if (own := entities.pronunciations_of(entity))}
 
 
 def _frames(

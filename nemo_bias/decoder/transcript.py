@@ -39,7 +39,8 @@ class Transcript:
         text: what it says.
         tokens: its token ids.
         score: in nats, for the order of an n-best list: the log-odds of its entities against those of the best choice
-            (method ``arcs``), or its log-probability and bonuses (``adaptive``).
+            (method ``arcs``), or its log-probability and bonuses (``adaptive``); less its phonetic cost, where a phone head
+            listens (see `rescoring`).
         spans: its entities, in order.
         path: [T] the label of each frame, blanks included.
     """
