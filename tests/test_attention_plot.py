@@ -206,9 +206,7 @@ def text_of(words):
 def test_attention_is_that_of_the_third_stage(model, attention, monkeypatch):
     adapter, kept = model.encoder.adapter_layer["names"], []
     keep = adapter.observe
-    monkeypatch.setattr(
-        adapter, "observe", lambda encoded, lengths, found: (kept.append(found), keep(encoded, lengths, found))
-    )
+    monkeypatch.setattr(adapter, "observe", lambda encoded, found: (kept.append(found.biasing), keep(encoded, found)))
     again = attention_of(model, str(CLIP), str(LIST), most_entities=3)
     (found,) = kept  # the first pass is without the adapter
     assert again.entities == attention.entities[:3] and adapter.found is None
