@@ -55,6 +55,7 @@ def main() -> int:
             load_adapter(model, args.start, args.name, options)
         else:
             model.add_adapter(args.name, cfg=OmegaConf.structured(typed_config(BiasingAdapterConfig, options, "adapter")))
+        print(f"Training: {', '.join(model.encoder.adapter_layer[args.name].trained_parts())}", flush=True)
         train_adapter(model, args.name, run)
     except (ImportError, OSError, TypeError, ValueError) as error:
         print(f"train_adapter.py: {' '.join(str(error).split())}", file=sys.stderr)

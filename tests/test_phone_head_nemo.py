@@ -171,7 +171,9 @@ def test_a_file_gets_a_head(adapted, adapter_file, batch, tmp_path):
     assert adapter.phones.sub_frames == 3 and adapter.training_config.parts == ["phones"]
     assert adapter.training_config.common_words == 10  # as in the file
     assert same(outputs(model, batch, NAMES), outputs(adapted, batch, NAMES))
-    assert OmegaConf.to_container(model.cfg.adapters.names.phones) == HEAD["phones"]
+    written = OmegaConf.to_container(model.cfg.adapters.names)  # every default, so that it may change
+    assert written["phones"] == {**HEAD["phones"], "context_frames": 3}
+    assert written["training"]["keep_weight"] == 4.0
     with pytest.raises(AdapterFileError, match=r"adapters\.pt: .*unknown option"):
         load_adapter(restore(), adapter_file, changes={"phones": {"hidden": 3}})
     with pytest.raises(AdapterFileError, match=r"(?s)adapters\.pt: .*size mismatch"):
@@ -337,7 +339,7 @@ def test_a_part_that_is_not_there_cannot_be_trained(manifest):
         fit(model, manifest, steps=1)
 
 
-def test_the_script_gives_an_adapter_a_head(clips, tmp_path):
+def test_the_script_gives_an_adapter_a_head(adapter_file, clips, tmp_path):
     """With its cache of encoder layers; the error rate is that of what the head hears in the audio."""
     import kaldialign
 
@@ -346,12 +348,12 @@ def test_the_script_gives_an_adapter_a_head(clips, tmp_path):
 
     data = write_manifest(tmp_path / "clips.jsonl", clips)
     shown = run_python(
-        *("scripts/train_adapter.py", DEMO / "demo.nemo", "--start", DEMO / "adapter.pt", "--train", data),
+        *("scripts/train_adapter.py", DEMO / "demo.nemo", "--start", adapter_file, "--train", data),
         *("--validation", data, "--output", tmp_path / "out.pt", "--copies", "1", "--steps", "30"),
         *("--logs", tmp_path / "logs", "phones.hidden_width=64", "training.parts=[phones]"),
     )
-    assert "the adapter 'names'" in shown
-    old, new = (load_adapter(restore(), path) for path in (DEMO / "adapter.pt", tmp_path / "out.pt"))
+    assert "Training: phones" in shown and "the adapter 'names'" in shown
+    old, new = (load_adapter(restore(), path) for path in (adapter_file, tmp_path / "out.pt"))
     assert all(torch.equal(value, new.contextual.state_dict()[key]) for key, value in old.contextual.state_dict().items())
     model = restore()
     load_adapter(model, tmp_path / "out.pt")

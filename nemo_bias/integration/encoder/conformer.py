@@ -6,9 +6,9 @@ layers have. `model.add_adapter` fills in what the adapter must know of the reco
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from dataclasses import asdict
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_bias.integration.encoder.adapter_config import (
     ADAPTER_TARGET,
+    BiasingAdapterConfig,
     RecogniserConfig,
     adapter_config,
     phone_layer,
@@ -77,18 +78,16 @@ def is_ours(cfg: Any) -> bool:
 
 
 def _add_to_model(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`ASRAdapterModelMixin.add_adapter`: completes and checks the config of ours."""
+    """`ASRAdapterModelMixin.add_adapter`: checks the config of ours, and writes out every default that it relies on."""
 
     def wrapped(self: Any, name: str, cfg: Any) -> Any:
         cfg = OmegaConf.structured(cfg) if not isinstance(cfg, DictConfig) else cfg
         if is_ours(cfg):
             check_encoder(self)
             check_recogniser(cfg.get("recogniser"), recogniser_of(self), f"adapter {name!r}")
-            _check_options(cfg, recogniser_of(self))  # now, since NeMo keeps the config of an adapter that fails
+            config = _checked(cfg, recogniser_of(self))  # now, since NeMo keeps the config of an adapter that fails
             _prepare_encoder(self)
-            cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-            cfg._target_ = ADAPTER_TARGET
-            cfg.recogniser = asdict(recogniser_of(self))
+            cfg = OmegaConf.create(dataclasses.asdict(config))
         return original(self, name, cfg)
 
     return wrapped
@@ -106,12 +105,14 @@ def check_encoder(model: Any) -> None:
         raise TypeError(f"a biasing adapter needs a Conformer encoder; {type(model).__name__} has none")
 
 
-def _check_options(cfg: Any, recogniser: RecogniserConfig) -> None:
-    config = adapter_config(cfg)
+def _checked(cfg: Any, recogniser: RecogniserConfig) -> BiasingAdapterConfig:
+    """The config of an adapter for a recogniser."""
+    config = dataclasses.replace(adapter_config(cfg), _target_=ADAPTER_TARGET, recogniser=recogniser)
     if config.contextual is not None:
         query_layers(config.contextual, recogniser.encoder_layers)
     if config.phones is not None:
         phone_layer(config.phones, recogniser.encoder_layers)
+    return config
 
 
 def _prepare_encoder(model: Any) -> None:
@@ -133,7 +134,7 @@ def check_recogniser(made_for: Any, present: RecogniserConfig, adapter: str) -> 
     wanted = typed_config(RecogniserConfig, made_for, f"{adapter}: recogniser")
     if wanted == RecogniserConfig():
         return
-    for field, value in asdict(wanted).items():
+    for field, value in dataclasses.asdict(wanted).items():
         if getattr(present, field) != value:
             what = "other tokens" if field == "vocabulary" else f"{field} {value}"
             here = "" if field == "vocabulary" else f", this one has {getattr(present, field)}"
