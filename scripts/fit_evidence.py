@@ -1,9 +1,10 @@
 """Fits the weights of evidence to recognisers of your own, or checks how well probabilities are calibrated.
 
 A *regime* is a kind of log-probs: NAME=LOG_PROBS.npz (format: `nemo_bias.evaluation.log_probs_file`), NAME=MODEL.nemo, or
-NAME=MODEL.nemo,ADAPTER.pt. For each regime, source (the folder that audio paths start with) and number of distractors, the
-list is every entity of the data and that many distractors; with --near, there is one more list of every entity and phrases
-that sound near what is said. Writes to DIR
+NAME=MODEL.nemo,ADAPTER.pt, after which a word, `,contextual` or `,phones`, may name the only part of the adapter that
+counts. For each regime, source (the folder that audio paths start with) and number of distractors, the list is every entity
+of the data and that many distractors; with --near, there is one more list of every entity and phrases that sound near what
+is said. Writes to DIR
 
 - evidence.json: the weights, for the decoding option `evidence_file`;
 - calibration.md, calibration.png: whether of the arcs with probability 0.7 seven in ten are right, and what decoding gives,
@@ -13,8 +14,9 @@ With --check, nothing is fitted: the calibration is that of given weights, for i
 
 Examples:
     python scripts/fit_evidence.py --manifest dev.jsonl --distractors distractors.txt --near 'near/dev_{source}.txt' \
-        --regime strong=strong.npz --regime weak=M.nemo --regime adapter=M.nemo,adapter.pt --weight strong=2 \
-        --tokenizer tokenizer.model --output fit
+        --regime strong=strong.npz --weight strong=2 --tokenizer tokenizer.model --regime weak=M.nemo \
+        --regime adapter=M.nemo,adapter.pt,contextual --regime phones=M.nemo,adapter.pt,phones \
+        --regime both=M.nemo,adapter.pt --output fit
     python scripts/fit_evidence.py --check fit/evidence.json --manifest test.jsonl --distractors distractors.txt \
         --regime weak=M.nemo --output check
 """
@@ -39,7 +41,7 @@ from nemo_bias.evaluation.arc_sets import ArcSet, Experiment, Regime, collect_ar
 from nemo_bias.evaluation.calibration import bins_by_regime, calibration_report, measure, plot_calibration
 from nemo_bias.evaluation.evidence_fit import FOLDS, fit_files
 from nemo_bias.evaluation.manifest import read_manifest
-from nemo_bias.evaluation.regimes import Recordings, RegimeFiles, open_regime
+from nemo_bias.evaluation.regimes import CONTEXTUAL, PHONES, Recordings, RegimeFiles, open_regime
 from nemo_bias.integration.model import quiet_nemo
 
 Made = tuple[Regime, Experiment, ArcSet]  # a set of arcs, and what it was made of
@@ -131,11 +133,15 @@ def _regime_files(options: argparse.Namespace) -> list[RegimeFiles]:
         name, equals, paths = text.partition("=")
         parts = paths.split(",")
         kinds = [Path(part).suffix for part in parts]
-        if not name or not equals or (kinds != [".npz"] and (kinds[0] != ".nemo" or len(kinds) > 2)):
-            raise ValueError(f"--regime {text}: give NAME=LOG_PROBS.npz, NAME=MODEL.nemo or NAME=MODEL.nemo,ADAPTER")
+        part = parts.pop() if len(parts) == 3 else None
+        one_kind = kinds == [".npz"] or (kinds[0] == ".nemo" and len(parts) <= 2)
+        if not name or not equals or not one_kind or part not in (None, CONTEXTUAL, PHONES):
+            raise ValueError(
+                f"--regime {text}: give NAME=LOG_PROBS.npz, NAME=MODEL.nemo or NAME=MODEL.nemo,ADAPTER[,contextual|,phones]"
+            )
         if name in files:
             raise ValueError(f"--regime {text}: there is another {name}")
-        files[name] = RegimeFiles(name, Path(parts[0]), Path(parts[1]) if len(parts) > 1 else None)
+        files[name] = RegimeFiles(name, Path(parts[0]), Path(parts[1]) if len(parts) > 1 else None, part)
     for text in options.weight:
         name, _, number = text.partition("=")
         if name not in files:

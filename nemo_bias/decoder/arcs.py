@@ -62,6 +62,7 @@ class ArcEvidence:
 
     Attributes:
         phrase: [n] position of each arc's phrase in the list.
+        looked_up: [n] whether each arc was looked up, not spotted.
         terms: [n, terms] in the order of `probability.TERMS`.
         certainty: of the utterance, from 0 to 1.
         adapter: whether an adapter biased the log-probs.
@@ -70,6 +71,7 @@ class ArcEvidence:
     """
 
     phrase: NDArray[np.int32]
+    looked_up: NDArray[np.bool_]
     terms: NDArray[np.float32]
     certainty: float
     adapter: bool
@@ -141,6 +143,7 @@ class ArcDecoder:
         found = self._candidates(frames, entities, -np.inf)
         return ArcEvidence(
             entities.phrase_of[found.arcs.phrase[found.number]],
+            found.number >= found.spotted,
             found.terms,
             found.certainty,
             frames.biased,
@@ -179,6 +182,7 @@ class ArcDecoder:
         terms = terms_of(facts[number], rivals, common, sound, heard, len(entities))
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
         log_odds = terms @ weights + trust + entities.log_weights[arcs.phrase[number]]
+        log_odds[number >= spotted] += terms[number >= spotted] @ self._weights.looked_up
         kept = log_odds >= worth_keeping
         written = np.array([a == b for a, b in zip(listed, replaced, strict=True)], np.bool_)[kept]
         number, terms, log_odds = number[kept], terms[kept], log_odds[kept]

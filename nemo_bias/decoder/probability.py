@@ -3,8 +3,8 @@
 The log-odds are a sum of *terms* times weights. A recogniser that is sure of what it writes is mostly right about it, and
 one that is not says little by its log-probs; so there are two sets of weights, and an utterance stands between them by its
 *certainty*: the geometric mean probability of its greedy labels, blanks not counted. `unsure` holds for a certainty of 0.6,
-`sure` for 0.95, a straight line for the rest. Where an adapter biased the log-probs, a third set is added, and where a
-phone head listened, a fourth. There are weights for use with and without word frequencies, and with and without
+`sure` for 0.95, a straight line for the rest. Another set is added where an adapter biased the log-probs, another one where
+a phone head listened, and one more for arcs that were looked up. There are weights for use with and without word frequencies, and with and without
 pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds the result.
 """
 
@@ -66,20 +66,29 @@ VARIANTS = {  # what a file calls the weights, by whether there are word frequen
     (True, False): "without_pronunciations",
     (False, False): "without_both",
 }
-PARTS = ("unsure", "sure", "adapter", "phones")
+PARTS = ("unsure", "sure", "adapter", "phones", "looked_up")
 
 
 @dataclass(frozen=True)
 class EvidenceWeights:
-    """Weights of the terms, [terms] each: at the certainties `UNSURE` and `SURE`, what an adapter adds, and a phone head."""
+    """Weights of the terms, [terms] each.
+
+    Attributes:
+        unsure: at the certainty `UNSURE`.
+        sure: at the certainty `SURE`.
+        adapter: what is added where an adapter biased the log-probs.
+        phones: what is added where a phone head listened.
+        looked_up: what is added for arcs that were looked up.
+    """
 
     unsure: NDArray[np.float32]
     sure: NDArray[np.float32]
     adapter: NDArray[np.float32]
     phones: NDArray[np.float32]
+    looked_up: NDArray[np.float32]
 
     def at(self, certainty: float, adapter: bool, phones: bool) -> NDArray[np.float32]:
-        """[terms] the weights of an utterance with a certainty from 0 to 1; below `LEAST_CERTAINTY` nothing was measured."""
+        """[terms] the weights of spotted arcs in an utterance with a certainty from 0 to 1; below `LEAST_CERTAINTY` nothing was measured."""
         share = np.float32((max(LEAST_CERTAINTY, certainty) - UNSURE) / (SURE - UNSURE))
         weights = self.unsure + share * (self.sure - self.unsure)
         if adapter:

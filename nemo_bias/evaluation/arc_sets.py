@@ -116,6 +116,7 @@ class ArcSet:
         phones: whether a phone head listened.
         sounds: whether with pronunciations.
         terms: [n, terms] in the order of `probability.TERMS`, with word frequencies if there are any.
+        looked_up: [n] whether the arc was looked up, not spotted.
         right: [n] whether the arc, alone in the greedy text, makes its phrase a hit.
         utterance: [n] in which each arc was found, from 0, rising.
         certainty: [U] of each utterance.
@@ -129,6 +130,7 @@ class ArcSet:
     phones: bool
     sounds: bool
     terms: NDArray[np.float32]
+    looked_up: NDArray[np.bool_]
     right: NDArray[np.bool_]
     utterance: NDArray[np.int64]
     certainty: NDArray[np.float64]
@@ -143,8 +145,9 @@ class ArcSet:
         log_odds = np.zeros(len(self.right))
         first = np.searchsorted(self.utterance, np.arange(len(self.certainty) + 1))
         for u, certainty in enumerate(self.certainty.tolist()):
-            rows = slice(first[u], first[u + 1])
-            log_odds[rows] = self.terms[rows] @ weights[u % len(weights)].at(certainty, self.adapter, self.phones)
+            rows, own = slice(first[u], first[u + 1]), weights[u % len(weights)]
+            log_odds[rows] = self.terms[rows] @ own.at(certainty, self.adapter, self.phones)
+            log_odds[rows] += self.looked_up[rows] * (self.terms[rows] @ own.looked_up)
         return log_odds
 
 
@@ -202,10 +205,12 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
     entities, index = search.compile(phrases), PhraseIndex(phrases)
     outputs = regime.outputs(experiment)
     terms, right, counts, certainty = [np.zeros((0, len(TERMS)), np.float32)], [np.zeros(0, np.bool_)], [], []
+    looked_up = [np.zeros(0, np.bool_)]
     for k, item in enumerate(experiment.items):
         log_probs, plain, phones = outputs.of(k)
         evidence = search.evidence(log_probs, entities, plain, phones)
         terms.append(evidence.terms)
+        looked_up.append(evidence.looked_up)
         right.append(right_arcs(evidence, phrases, tuple(item["text"].split()), index))
         counts.append(len(evidence.phrase))
         certainty.append(evidence.certainty)
@@ -218,6 +223,7 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
         phones=outputs.phones is not None and options.pronunciations is not None,
         sounds=options.pronunciations is not None,
         terms=np.concatenate(terms),
+        looked_up=np.concatenate(looked_up),
         right=np.concatenate(right),
         utterance=np.repeat(np.arange(len(counts)), counts),
         certainty=np.array(certainty),

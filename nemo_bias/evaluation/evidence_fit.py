@@ -3,7 +3,7 @@
 The log-odds of an arc are a constant and, for every term t, a weight times t and another times t and the certainty c of the
 utterance: a straight line between the weights at the certainties `UNSURE` and `SURE`. Terms that tell nothing more with c
 have one weight: `common_and_sure`, those that are there with an adapter only (`lift` and `root_lift`), and those of a phone
-head. An adapter and a phone head also have weights of their own for some other terms.
+head. An adapter, a phone head and arcs that were looked up also have weights of their own for some other terms.
 
 Each set of arcs counts the same, however many arcs it has: an arc weighs 100 / (right arcs of its set), times the weight of
 its regime. A ridge of `RIDGE` on standardised columns keeps the weights finite.
@@ -31,6 +31,7 @@ SOUND_TERMS = ("sound", "sound_cost")
 LIFTS = ("lift", "root_lift")
 ADAPTER_TERMS = ("gap", "characters", *LIFTS)
 HEAD_TERMS = ("constant", "loss_per_character", "edits", "sound", *PHONE_TERMS)
+LOOKUP_TERMS = ("constant", "gap", "loss_per_character", "edits", "confidence", "sound")
 
 Part = dict[str, float]  # a weight for each term
 Variant = dict[str, Part]  # the parts in `probability.PARTS`
@@ -39,13 +40,14 @@ Variant = dict[str, Part]  # the parts in `probability.PARTS`
 class Column(NamedTuple):
     """A column of the design matrix: a term, as it is or times the certainty.
 
-    For all arcs, or those with an adapter, or those with a phone head.
+    For all arcs, or those with an adapter, or those with a phone head, or those that were looked up.
     """
 
     term: str
     times_certainty: bool = False
     adapter: bool = False
     phones: bool = False
+    looked_up: bool = False
 
 
 def columns_of(with_frequencies: bool, with_sounds: bool) -> list[Column]:
@@ -55,7 +57,10 @@ def columns_of(with_frequencies: bool, with_sounds: bool) -> list[Column]:
     plain = [Column(term) for term in terms if term != "constant"]
     certain = [Column(term, times_certainty=True) for term in terms if term != "common_and_sure"]
     adapter = [Column(term, adapter=True) for term in ADAPTER_TERMS]
-    return plain + certain + adapter + [Column(term, phones=True) for term in HEAD_TERMS if with_sounds]
+    if not with_sounds:
+        return plain + certain + adapter
+    phones = [Column(term, phones=True) for term in HEAD_TERMS]
+    return plain + certain + adapter + phones + [Column(term, looked_up=True) for term in LOOKUP_TERMS]
 
 
 def design_matrix(arcs: ArcSet, columns: Sequence[Column]) -> NDArray[np.float64]:
@@ -66,6 +71,8 @@ def design_matrix(arcs: ArcSet, columns: Sequence[Column]) -> NDArray[np.float64
     for k, column in enumerate(columns):
         if (arcs.adapter or not column.adapter) and (arcs.phones or not column.phones):
             matrix[:, k] = arcs.terms[:, position[column.term]]
+        if column.looked_up:
+            matrix[:, k] *= arcs.looked_up
         if column.times_certainty:
             matrix[:, k] *= certainty
     return matrix
@@ -163,7 +170,8 @@ def variant_of(beta: NDArray[np.float64], columns: Sequence[Column]) -> Variant:
 
     adapter = {column.term: _rounded(weight[column]) for column in columns if column.adapter}
     phones = {column.term: _rounded(weight[column]) for column in columns if column.phones}
-    return {"unsure": at(UNSURE), "sure": at(SURE), "adapter": adapter, "phones": phones}
+    looked_up = {column.term: _rounded(weight[column]) for column in columns if column.looked_up}
+    return {"unsure": at(UNSURE), "sure": at(SURE), "adapter": adapter, "phones": phones, "looked_up": looked_up}
 
 
 def _rounded(value: float) -> float:

@@ -13,6 +13,8 @@ from nemo_bias.evaluation.recogniser import cached_log_probs
 from nemo_bias.integration.decoding.nemo_decoders import nemo_vocabulary
 from nemo_bias.integration.model import restore_ctc_model, sentencepiece_tokenizer
 
+CONTEXTUAL, PHONES = "contextual", "phones"  # parts of an adapter
+
 
 @dataclass(frozen=True)
 class RegimeFiles:
@@ -21,13 +23,15 @@ class RegimeFiles:
     Attributes:
         name: what tables call it.
         file: an .npz file of log-probs, or a .nemo checkpoint.
-        adapter: of the checkpoint, if it is to be biased.
+        adapter: of the checkpoint, if it is to have one.
+        part: the only part of the adapter that counts, `contextual` or `phones`; None: all that it has.
         weight: how much its sets count in the fit.
     """
 
     name: str
     file: Path
     adapter: Path | None = None
+    part: str | None = None
     weight: float = 1.0
 
 
@@ -97,6 +101,8 @@ class AdapterRegime(Regime):
         self._model, self._adapter = model, load_adapter(model, files.adapter)
         self._cache = encode_manifest(model, self._adapter, recordings.manifest, 0, recordings.folder, recordings.audio_dir)
         self._items = recordings.items
+        self._biases = self._adapter.contextual is not None and files.part != PHONES
+        self._listens = self._adapter.phones is not None and files.part != CONTEXTUAL
         self.vocabulary = nemo_vocabulary(model.tokenizer)
 
     def outputs(self, experiment: Experiment) -> Outputs:
@@ -104,7 +110,7 @@ class AdapterRegime(Regime):
         from nemo_bias.evaluation.adapter_evaluation import EncodedSet
 
         encoded = EncodedSet(self._model, self._cache, self._items, experiment.numbers)
-        plain, phones = encoded.log_probs(), encoded.phone_log_probs(self._adapter)
-        if self._adapter.contextual is None:
+        plain, phones = encoded.log_probs(), encoded.phone_log_probs(self._adapter) if self._listens else None
+        if not self._biases:
             return Outputs(plain, None, phones)
         return Outputs(encoded.log_probs(self._adapter, experiment.listed.phrases), plain, phones)
