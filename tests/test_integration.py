@@ -552,6 +552,11 @@ def test_list_errors(model, tmp_path):
     broken.write_text('"tesla"\n{"text": "edison", "wieght": 2}\n')
     with pytest.raises(EntityListError, match=r"names\.jsonl:2: .*weight"):
         set_entities(model, str(broken))
+    (tmp_path / "names.tsv").write_text("text\tpronunciations\ntesla\tT EH S L AH\nedison\tSH IX\n")
+    with pytest.raises(EntityListError, match=r'names\.tsv:3: pronunciation "SH IX": "IX" is not an ARPAbet phone'):
+        set_entities(model, str(tmp_path / "names.tsv"))
+    with pytest.raises(EntityListError, match=r'biased_beam\.entities:2: pronunciation "SH IX": "IX" is not'):
+        set_entities(model, ["tesla", {"text": "edison", "pronunciations": ["SH IX"]}])
     with pytest.raises(EntityListError, match=r"missing\.txt: cannot be read"):
         set_entities(model, str(tmp_path / "missing.txt"))
     with pytest.raises(EntityListError, match=r"entities:1: "):

@@ -241,6 +241,14 @@ def test_a_sure_word_is_not_looked_up(search, letters):
     assert transcript.path.tolist() == log_probs.argmax(axis=1).tolist()
 
 
+def test_a_phone_head_does_not_make_sure_words_unsure(search, letters):
+    log_probs = say(letters, "a nite way")
+    phones = random_log_probs(np.random.default_rng(0), 2 * len(log_probs), 40)
+    decoder = search(letters, min_probability=1e-6)
+    transcript = decoder.decode(log_probs[None], lists=decoder.compile(["knight"]), phones=phones[None])[0][0]
+    assert (transcript.text, transcript.spans) == ("a nite way", ())
+
+
 def test_an_unsure_word_stays_where_nothing_is_near(search, letters):
     log_probs = say(letters, "a nite way", unsure="nite")
     decoder = search(letters, min_probability=1e-6)

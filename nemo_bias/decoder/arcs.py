@@ -20,7 +20,7 @@ from nemo_bias.decoder.phone_evidence import PHONE_TERMS, phone_terms_of
 from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights, terms_of
 from nemo_bias.decoder.rewriting import rewrite
 from nemo_bias.decoder.selection import Slots, candidates_of, choose, slots_of
-from nemo_bias.decoder.sounds import word_sounds
+from nemo_bias.decoder.sounds import packed, sound_distances, word_sounds
 from nemo_bias.decoder.spotter import EntityArcs, find_arcs
 from nemo_bias.decoder.transcript import LOOKED_UP, SPOTTED, EntitySpan, Transcript, collapsed
 from nemo_bias.decoder.vocabulary import WORD_START, Boundaries, Vocabulary
@@ -210,17 +210,20 @@ class ArcDecoder:
 
         Where nobody knows how they are said, letters stand for phones.
         """
-        distances = np.zeros((len(facts), 2), np.float32)
         if self.sounds is None:
-            return distances
+            return np.zeros((len(facts), 2), np.float32)
         heard = self.sounds.heard(replaced)
-        for k, (phones, pronunciations) in enumerate(zip(heard, (entities.pronunciations[p] for p in phrase), strict=True)):
-            if pronunciations and (len(phones) or not replaced[k]):
-                distances[k] = self.sounds.distance(phones, pronunciations)
-            else:
-                letters = max(len(replaced[k]), facts[k, CHARACTERS])
-                distances[k] = facts[k, EDITS] / letters, letters
-        return distances
+        said = [entities.pronunciations[k] for k in phrase.tolist()]
+        first_own = np.cumsum([0, *map(len, said)])
+        pronunciations = [each for own in said for each in own]
+        distances: NDArray[np.float32] = sound_distances(
+            *packed(heard), *packed(pronunciations), first_own, self.sounds.costs
+        )
+        characters = np.maximum(facts[:, CHARACTERS], np.array([len(text) for text in replaced], np.float32))
+        letters = np.stack([facts[:, EDITS] / characters, characters], axis=1)
+        heard_nothing = [text != "" and not len(phones) for text, phones in zip(replaced, heard, strict=True)]
+        unknown = np.array(heard_nothing, np.bool_) | (np.diff(first_own) == 0)
+        return np.where(unknown[:, None], letters, distances)
 
     def _phone_terms(
         self, frames: UtteranceFrames, arcs: EntityArcs, places: Places, number: NDArray[np.int64], entities: CompiledList

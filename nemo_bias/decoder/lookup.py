@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.alignment import align, token_frames
 from nemo_bias.decoder.entity_list import CompiledList
-from nemo_bias.decoder.sounds import Sounds
+from nemo_bias.decoder.sounds import Sounds, packed
 from nemo_bias.decoder.spotter import EntityArcs
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.decoder.words import GreedyWords
@@ -58,24 +58,32 @@ def look_up(
         said, offsets = heard_phones(phones, starts[:, 0], starts[:, 1], phones.shape[1] - 1)
         heard += np.split(said, offsets[1:-1])
         runs = np.concatenate([runs, runs])
+    found = _nearest_of_each(entities.index, *packed(heard), sounds.costs)
     run_of, form_of, first_token = [], [], [0]
     tokens: list[int] = []
-    for run, query in zip(runs, heard, strict=True):
-        if not len(query):
-            continue
-        found, _ = nearest(entities.index, query, sounds.costs, NEAREST, FARTHEST)
-        for phrase in found.tolist():
-            own = entities.shortest_tokens(phrase, vocabulary)
-            if own is not None:
-                run_of.append(run)
-                form_of.append(entities.form_of[phrase])
-                tokens += own
-                first_token.append(len(tokens))
+    for k, phrase in zip(np.nonzero(found >= 0)[0].tolist(), found[found >= 0].tolist(), strict=True):
+        own = entities.shortest_tokens(phrase, vocabulary)
+        if own is not None:
+            run_of.append(k)
+            form_of.append(phrase)
+            tokens += own
+            first_token.append(len(tokens))
     arcs: EntityArcs = align_in_runs(
-        *(log_probs, best, words, np.array(run_of, np.int32).reshape(-1, 2), np.array(form_of, np.int32)),
+        *(log_probs, best, words, runs[run_of], entities.form_of[form_of]),
         *(np.array(tokens, np.int32), np.array(first_token, np.int32), vocabulary.blank),
     )
     return arcs
+
+
+@numba.njit(cache=True, nogil=True)
+def _nearest_of_each(index, heard, first_heard, costs):  # type: ignore[no-untyped-def]
+    """[queries, NEAREST] the entities that sound most like each of what was heard; -1 where there are fewer."""
+    found = np.full((len(first_heard) - 1, NEAREST), -1, np.int32)
+    for k in range(len(found)):
+        if first_heard[k] < first_heard[k + 1]:
+            entities, _ = nearest(index, heard[first_heard[k] : first_heard[k + 1]], costs, NEAREST, FARTHEST)
+            found[k, : len(entities)] = entities
+    return found
 
 
 @numba.njit(cache=True, nogil=True)

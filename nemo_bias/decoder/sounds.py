@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,8 +73,38 @@ class Sounds:
             self._known = known
         return [known[text] for text in texts]
 
-    def distance(self, heard: NDArray[np.int32], pronunciations: Sequence[NDArray[np.int32]]) -> tuple[float, int]:
-        """The distance of what was heard to the nearest of some pronunciations, and the phones of the longer one."""
-        distances = [phone_distance(heard, each, self.costs) for each in pronunciations]
-        k = int(np.argmin(distances))
-        return distances[k], max(len(heard), len(pronunciations[k]))
+
+def packed(arrays: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Arrays of phones one after the other, and [arrays + 1] where each begins."""
+    first = np.zeros(len(arrays) + 1, np.int32)
+    np.cumsum([len(each) for each in arrays], out=first[1:])
+    return np.concatenate([*arrays, np.zeros(0, np.int32)]), first
+
+
+@numba.njit(cache=True, nogil=True)
+def sound_distances(heard, first_heard, said, first_said, first_own, costs):  # type: ignore[no-untyped-def]
+    """How far what was heard lies from how phrases are said.
+
+    Args:
+        heard: phones, `packed`; n texts.
+        first_heard: [n + 1].
+        said: the phones of all pronunciations, `packed`.
+        first_said: [pronunciations + 1].
+        first_own: [n + 1]; with text ``k`` the pronunciations from ``first_own[k]`` to ``first_own[k + 1]`` are compared.
+        costs: see `nemo_bias.pronunciation.distance.feature_costs`.
+
+    Returns:
+        [n, 2] the distance of the nearest pronunciation, infinite if there is none, and the phones of the longer of the two.
+    """
+    distances = np.zeros((len(first_heard) - 1, 2), np.float32)
+    for k in range(len(distances)):
+        text = heard[first_heard[k] : first_heard[k + 1]]
+        least = np.inf
+        for n in range(first_own[k], first_own[k + 1]):
+            own = said[first_said[n] : first_said[n + 1]]
+            distance = phone_distance(text, own, costs)
+            if distance < least:
+                least = distance
+                distances[k, 1] = max(len(text), len(own))
+        distances[k, 0] = least
+    return distances

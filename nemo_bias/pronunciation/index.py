@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nemo_bias.pronunciation.phones import Phones
 
-FIRST_TRY = np.float32(0.5)  # of the greatest distance: most queries find enough that near, at a fraction of the cost
+ROUNDING = np.float32(1e-4)  # more than the bounds of a branch may be wrong by
 
 
 class PronunciationIndex(NamedTuple):
@@ -104,42 +104,44 @@ def nearest(index, heard, costs, most, farthest):  # type: ignore[no-untyped-def
     Returns:
         [n] entities and [n] distances of at most `most` entities, nearest first.
     """
-    entities, distances = _within(index, heard, costs, most, FIRST_TRY * farthest)
-    if len(entities) < most:
-        entities, distances = _within(index, heard, costs, most, farthest)
-    return entities, distances
-
-
-@numba.njit(cache=True, nogil=True)
-def _within(index, heard, costs, most, farthest):  # type: ignore[no-untyped-def]
     entities, distances = np.empty(most, np.int32), np.empty(most, np.float32)
     found = 0
     length, gap = len(heard), len(costs) - 1
+    cheapest = costs[gap, :gap].min()
+    substitute, delete = np.empty((gap, length), np.float32), np.empty(length, np.float32)
+    for k in range(length):
+        delete[k] = costs[heard[k], gap]
+        for phone in range(gap):
+            substitute[phone, k] = costs[heard[k], phone]
     rows = np.empty((index.deepest[0] + 1, length + 1), np.float32)
     rows[0, 0] = 0
     for k in range(length):
-        rows[0, k + 1] = rows[0, k] + costs[heard[k], gap]
+        rows[0, k + 1] = rows[0, k] + delete[k]
     bound = np.float32(farthest)
     node = 1
     while node < len(index.phone):
-        depth, phone = index.depth[node], index.phone[node]
-        above, row = rows[depth - 1], rows[depth]
-        row[0] = above[0] + costs[gap, phone]
-        least = row[0]
-        for k in range(length):
-            row[k + 1] = min(
-                above[k] + costs[heard[k], phone], above[k + 1] + costs[gap, phone], row[k] + costs[heard[k], gap]
-            )
-            least = min(least, row[k + 1])
-        distance = row[length] / max(depth, length)
-        if distance <= bound:
-            for n in range(index.first_owner[node], index.first_owner[node + 1]):
-                found = _put(entities, distances, found, index.owner[n], distance)
-            if found == most:
-                bound = min(bound, distances[found - 1])
-        # Costs never fall along a branch, and the length that they are divided by is at most this one.
-        too_far = least > bound * max(index.deepest[node], length)
-        node = index.after[node] if too_far else node + 1
+        depth, deepest, phone = index.depth[node], index.deepest[node], index.phone[node]
+        above, row, of_phone, insert = rows[depth - 1], rows[depth], substitute[phone], costs[gap, phone]
+        near = False
+        for k in range(length + 1):
+            cost = above[k] + insert
+            if k > 0:
+                cost = min(above[k - 1] + of_phone[k - 1], cost, row[k - 1] + delete[k - 1])
+            row[k] = cost
+            # If all other phones match, the pronunciation ends at this depth. One that ends below or above lacks as many
+            # phones or has as many too many; a longer one may cost `bound` more for each of its phones.
+            end = depth + length - k
+            inside = min(end, deepest)
+            reach = bound * max(length, inside) + max(np.float32(0), bound - cheapest) * (deepest - inside)
+            near |= cost + cheapest * (end - inside) <= reach + ROUNDING
+        if index.first_owner[node] < index.first_owner[node + 1]:
+            distance = row[length] / max(depth, length)
+            if distance <= bound:
+                for n in range(index.first_owner[node], index.first_owner[node + 1]):
+                    found = _put(entities, distances, found, index.owner[n], distance)
+                if found == most:
+                    bound = min(bound, distances[found - 1])
+        node = node + 1 if near else index.after[node]
     return entities[:found], distances[:found]
 
 
