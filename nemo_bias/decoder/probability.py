@@ -3,8 +3,8 @@
 The log-odds are a sum of *terms* times weights. A recogniser that is sure of what it writes is mostly right about it, and
 one that is not says little by its log-probs; so there are two sets of weights, and an utterance stands between them by its
 *certainty*: the geometric mean probability of its greedy labels, blanks not counted. `unsure` holds for a certainty of 0.6,
-`sure` for 0.95, a straight line for the rest. Another set is added where an adapter biased the log-probs, another one where
-a phone head listened, and one more for arcs that were looked up. There are weights for use with and without word frequencies, and with and without
+`sure` for 0.95, a straight line for the rest. Other sets are added where an adapter biased the log-probs, where a phone head
+listened, and for arcs that were looked up. There are weights for use with and without word frequencies, and with and without
 pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds the result.
 """
 
@@ -88,7 +88,7 @@ class EvidenceWeights:
     looked_up: NDArray[np.float32]
 
     def at(self, certainty: float, adapter: bool, phones: bool) -> NDArray[np.float32]:
-        """[terms] the weights of spotted arcs in an utterance with a certainty from 0 to 1; below `LEAST_CERTAINTY` nothing was measured."""
+        """[terms] the weights of spotted arcs; a certainty below `LEAST_CERTAINTY` counts as that, since none was measured."""
         share = np.float32((max(LEAST_CERTAINTY, certainty) - UNSURE) / (SURE - UNSURE))
         weights = self.unsure + share * (self.sure - self.unsure)
         if adapter:
