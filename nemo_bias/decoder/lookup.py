@@ -21,9 +21,9 @@ from nemo_bias.pronunciation.heard import heard_phones
 from nemo_bias.pronunciation.index import nearest
 
 LONGEST_RUN = 3  # words that are compared with an entity as one
-SURE = np.float32(0.98)  # a run is looked up if the probability of one of its labels is lower
+SURE = np.float32(0.95)  # a run is looked up if the probability of one of its labels is lower
 NEAREST = 3  # entities that are proposed for a run
-FARTHEST = np.float32(0.6)  # they are, see `phone_distance`
+FARTHEST = np.float32(0.35)  # they are, see `phone_distance`
 
 
 def look_up(
