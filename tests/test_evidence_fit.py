@@ -15,8 +15,8 @@ from nemo_bias.evaluation.evidence_fit import FOLDS, columns_of, design_matrix, 
 
 
 def made_up_arcs(seed: int, adapter: bool, sounds: bool = True, phones: bool = False, count: int = 4000) -> ArcSet:
-    """Arcs that are right with log-odds ``2 * certainty * tokens - worst_frame``, and more with an adapter's lift,
-    and less with what a phone head loses.
+    """Arcs that are right with log-odds ``2 * certainty * tokens - worst_frame``, and more with an adapter's lift, less with
+    what a phone head loses, and less by their gap where they were looked up.
     """
     rng = np.random.default_rng(seed)
     utterance = np.sort(rng.integers(0, 200, count))
@@ -27,8 +27,10 @@ def made_up_arcs(seed: int, adapter: bool, sounds: bool = True, phones: bool = F
     odds = 2 * certainty[utterance] * terms[:, position["tokens"]] - terms[:, position["worst_frame"]]
     odds += adapter * terms[:, position["lift"]]
     odds -= phones * terms[:, position["phone_loss"]]
+    looked_up = sounds & (rng.random(count) < 0.4)
+    odds -= looked_up * terms[:, position["gap"]]
     right = rng.random(count) < probabilities(odds)
-    return ArcSet("made up", "ls", "1,000", 1.0, adapter, phones, sounds, terms, right, utterance, certainty)
+    return ArcSet("made up", "ls", "1,000", 1.0, adapter, phones, sounds, terms, looked_up, right, utterance, certainty)
 
 
 def test_a_logistic_model_is_recovered():
@@ -62,6 +64,7 @@ def test_written_weights_are_those_of_the_fit(with_frequencies, with_sounds, tmp
     assert (weights.unsure[position["common"]] != 0) == with_frequencies
     assert (weights.unsure[position["sound"]] != 0) == with_sounds
     assert weights.phones[position["phone_loss"]] == pytest.approx(-1 if with_sounds else 0, abs=0.3)
+    assert weights.looked_up[position["gap"]] == pytest.approx(-1 if with_sounds else 0, abs=0.3)
 
 
 def test_there_are_no_weights_without_arcs_to_fit_them(tmp_path):
@@ -84,6 +87,8 @@ def test_the_design_matrix_and_the_decoder_weigh_alike(tmp_path):
             return content["adapter"][column.term]
         if column.phones:
             return content["phones"][column.term]
+        if column.looked_up:
+            return content["looked_up"][column.term]
         if column.times_certainty:
             return slope[column.term]
         return content["unsure"][column.term] - UNSURE * slope[column.term]
@@ -92,6 +97,7 @@ def test_the_design_matrix_and_the_decoder_weigh_alike(tmp_path):
     expected = constant + design_matrix(arcs, columns) @ [weight(column) for column in columns]
     for k in range(0, len(expected), 500):
         odds = arcs.terms[k] @ weights.at(arcs.certainty[arcs.utterance[k]], adapter=True, phones=True)
+        odds += arcs.looked_up[k] * (arcs.terms[k] @ weights.looked_up)
         assert odds == pytest.approx(expected[k], abs=1e-2)
 
 

@@ -158,7 +158,8 @@ def test_hypotheses_that_share_all_but_a_word_at_an_end():
 
 def decoded(tmp_path, phone_weight, phones, nbest=1):
     """ "no born a" heard as "no barn a", where born alone is a little less likely than not."""
-    parts = {"unsure": {"constant": -1.0}, "sure": {"constant": -1.0}, "adapter": {}, "phones": {}}
+    constant = {"constant": -1.0}
+    parts = {"unsure": constant, "sure": constant, "adapter": {}, "phones": {}, "looked_up": {}}
     evidence, lexicon = tmp_path / "evidence.json", tmp_path / "lexicon.txt"
     evidence.write_text(json.dumps(dict.fromkeys(VARIANTS.values(), parts)))
     lexicon.write_text("\n".join(f"{word} {p}" for word, own in LEXICON.items() for p in own))
