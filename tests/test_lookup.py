@@ -15,7 +15,7 @@ from test_automaton import random_phrases
 from nemo_bias.decoder import sounds as sounds_module
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import compile_list
-from nemo_bias.decoder.lookup import FARTHEST, LONGEST_RUN, SURE, align_in_runs, unsure_runs
+from nemo_bias.decoder.lookup import LONGEST_RUN, SURE, align_in_runs, unsure_runs
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.transcript import LOOKED_UP, SPOTTED
 from nemo_bias.decoder.vocabulary import Vocabulary
@@ -176,7 +176,7 @@ def test_the_less_alike_the_less_likely(search, letters):
     distance = phone_distance(
         np.array(read_phones("N AY T")), np.array(read_phones("N AY D")), sounds_module.feature_costs()
     )
-    assert 0 < distance < FARTHEST
+    assert 0 < distance < DecodingOptions().lookup_distance
     assert span.probability == pytest.approx(1 / (1 + np.exp(10 * distance - 2)), rel=1e-4)
 
 

@@ -159,8 +159,9 @@ class ArcDecoder:
         arcs = find_arcs(log_probs, best, blank, margin, most, entities.automaton)
         spotted = len(arcs.phrase)
         words = greedy_words(labels, blank, boundaries)
-        if self.sounds is not None:
-            looked_up = look_up(log_probs, best, plain_best, words, entities, self.sounds, self.vocabulary, phones)
+        if self.sounds is not None and self.options.lookup_distance is not None:
+            context = entities, self.sounds, self.vocabulary
+            looked_up = look_up(log_probs, best, plain_best, words, *context, phones, self.options.lookup_distance)
             arcs = joined_arcs(arcs, looked_up)
         places = places_of(plain, plain_best, labels, words, arcs, blank, boundaries, pieces)
         biased_words, biased_places = words, places

@@ -37,6 +37,11 @@ class DecodingOptions:
     evidence_file: Optional[str] = option(  # noqa: UP045
         None, "weights of the evidence, made by scripts/fit_evidence.py; null: those of the package"
     )
+    lookup_distance: Optional[float] = option(  # noqa: UP045
+        0.35,
+        "how unlike words of which the recogniser is not sure an entity may sound to be proposed in their place; 0: only "
+        "one that sounds the same; null: none",
+    )
     phone_weight: float = option(
         0.1,
         "phonetic rescoring, for an adapter with a phone head: how much a hypothesis's score falls for each nat that its "
@@ -60,6 +65,6 @@ class DecodingOptions:
         for name in ("beam_size", "most_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("token_margin", "boost", "weight", "phone_weight"):
-            if not getattr(self, name) >= 0:
+        for name in ("token_margin", "boost", "weight", "phone_weight", "lookup_distance"):
+            if getattr(self, name) is not None and not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")

@@ -23,7 +23,6 @@ from nemo_bias.pronunciation.index import nearest
 LONGEST_RUN = 3  # words that are compared with an entity as one
 SURE = np.float32(0.95)  # a run is looked up if the probability of one of its labels is lower
 NEAREST = 3  # entities that are proposed for a run
-FARTHEST = np.float32(0.35)  # they are, see `phone_distance`
 
 
 def look_up(
@@ -35,6 +34,7 @@ def look_up(
     sounds: Sounds,
     vocabulary: Vocabulary,
     phones: NDArray[np.float32] | None,
+    farthest: float,
 ) -> EntityArcs:
     """Arcs of the entities that sound most like runs of words of which greedy decoding was not sure.
 
@@ -49,6 +49,7 @@ def look_up(
         sounds: pronounces texts.
         vocabulary: the model's tokens.
         phones: [T * sub_frames, phones + 1] log-probs of a phone head, the blank last; None if there is none.
+        farthest: the greatest `phone_distance` of an entity from how a run sounds; 0: they sound the same.
     """
     runs = unsure_runs(words, plain_best)
     heard = sounds.heard([vocabulary.text(words.token[low:high].tolist()) for low, high in runs.tolist()])
@@ -58,7 +59,7 @@ def look_up(
         said, offsets = heard_phones(phones, starts[:, 0], starts[:, 1], phones.shape[1] - 1)
         heard += np.split(said, offsets[1:-1])
         runs = np.concatenate([runs, runs])
-    found = _nearest_of_each(entities.index, *packed(heard), sounds.costs)
+    found = _nearest_of_each(entities.index, *packed(heard), sounds.costs, np.float32(farthest))
     run_of, form_of, first_token = [], [], [0]
     tokens: list[int] = []
     for k, phrase in zip(np.nonzero(found >= 0)[0].tolist(), found[found >= 0].tolist(), strict=True):
@@ -76,12 +77,12 @@ def look_up(
 
 
 @numba.njit(cache=True, nogil=True)
-def _nearest_of_each(index, heard, first_heard, costs):  # type: ignore[no-untyped-def]
+def _nearest_of_each(index, heard, first_heard, costs, farthest):  # type: ignore[no-untyped-def]
     """[queries, NEAREST] the entities that sound most like each of what was heard; -1 where there are fewer."""
     found = np.full((len(first_heard) - 1, NEAREST), -1, np.int32)
     for k in range(len(found)):
         if first_heard[k] < first_heard[k + 1]:
-            entities, _ = nearest(index, heard[first_heard[k] : first_heard[k + 1]], costs, NEAREST, FARTHEST)
+            entities, _ = nearest(index, heard[first_heard[k] : first_heard[k + 1]], costs, NEAREST, farthest)
             found[k, : len(entities)] = entities
     return found
 

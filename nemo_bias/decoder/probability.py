@@ -88,7 +88,7 @@ class EvidenceWeights:
     looked_up: NDArray[np.float32]
 
     def at(self, certainty: float, adapter: bool, phones: bool) -> NDArray[np.float32]:
-        """[terms] the weights of spotted arcs; a certainty below `LEAST_CERTAINTY` counts as that, since none was measured."""
+        """[terms] the weights of spotted arcs; a certainty below `LEAST_CERTAINTY`, of which none was measured, is that."""
         share = np.float32((max(LEAST_CERTAINTY, certainty) - UNSURE) / (SURE - UNSURE))
         weights = self.unsure + share * (self.sure - self.unsure)
         if adapter:
