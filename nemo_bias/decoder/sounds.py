@@ -17,7 +17,6 @@ from nemo_bias.pronunciation.pronouncer import Pronouncer, Pronunciation
 
 ENGLISH = "en"
 MOST_REMEMBERED = 200_000  # texts
-LIKELY = 0.2  # probability of a pronunciation of an entity that counts; the first and the user's own always do
 Pronunciations = tuple[Pronunciation, ...]
 
 
@@ -54,13 +53,9 @@ class Sounds:
             return self._pronouncer.words(texts)
 
     def entities(self, entities: Sequence[Entity]) -> list[tuple[Phones, ...]]:
-        """The phones of the likely pronunciations of each entity, see `Pronouncer.entities`."""
+        """The phones of all pronunciations of each entity, see `Pronouncer.entities`."""
         with self._lock:
-            pronounced = self._pronouncer.entities(entities)
-        return [
-            tuple(each.phones for k, each in enumerate(own) if k == 0 or each.source == "user" or each.probability >= LIKELY)
-            for own in pronounced
-        ]
+            return [tuple(each.phones for each in own) for own in self._pronouncer.entities(entities)]
 
     def heard(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """The phones [n] of the most probable pronunciation of each text; none if there is no pronunciation.

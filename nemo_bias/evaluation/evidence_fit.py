@@ -29,7 +29,7 @@ STEPS = 50  # of Newton's method, at most
 FREQUENCY_TERMS = ("common", "common_and_sure")
 SOUND_TERMS = ("sound", "sound_cost")
 LIFTS = ("lift", "root_lift")
-ADAPTER_TERMS = ("gap", "characters", *LIFTS)
+ADAPTER_TERMS = ("constant", "gap", "characters", *LIFTS)
 HEAD_TERMS = ("constant", "loss_per_character", "edits", "sound", *PHONE_TERMS)
 LOOKUP_TERMS = ("constant", "gap", "loss_per_character", "edits", "confidence", "sound")
 
