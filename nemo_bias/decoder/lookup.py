@@ -21,7 +21,7 @@ from nemo_bias.pronunciation.heard import heard_phones
 from nemo_bias.pronunciation.index import nearest
 
 LONGEST_RUN = 3  # words that are compared with an entity as one
-SURE = np.float32(0.95)  # a run is looked up if the probability of one of its labels is lower
+SURE = np.float32(0.95)  # the recogniser is sure of a word if the probability of each of its labels is at least this
 NEAREST = 3  # entities that are proposed for a run
 
 
@@ -89,7 +89,7 @@ def _nearest_of_each(index, heard, first_heard, costs, farthest):  # type: ignor
 
 @numba.njit(cache=True, nogil=True)
 def unsure_runs(words, best):  # type: ignore[no-untyped-def]
-    """Runs of words of which greedy decoding was not sure.
+    """Runs of words that begin and end with one of which greedy decoding was not sure.
 
     Args:
         words: the `GreedyWords` of an utterance.
@@ -100,14 +100,15 @@ def unsure_runs(words, best):  # type: ignore[no-untyped-def]
     """
     count = len(words.first_token) - 1
     runs = np.empty((LONGEST_RUN * max(1, count), 2), np.int32)
+    unsure = np.zeros(count, np.bool_)
+    for word in range(count):
+        for k in range(words.first_token[word], words.first_token[word + 1]):
+            for t in range(words.token_start[k], words.token_end[k] + 1):
+                unsure[word] |= best[t] < np.log(SURE)
     n = 0
-    for first in range(count):
-        least = np.float32(0)
+    for first in np.flatnonzero(unsure):
         for last in range(first, min(count, first + LONGEST_RUN)):
-            for k in range(words.first_token[last], words.first_token[last + 1]):
-                for t in range(words.token_start[k], words.token_end[k] + 1):
-                    least = min(least, best[t])
-            if least < np.log(SURE):
+            if unsure[last]:
                 runs[n] = words.first_token[first], words.first_token[last + 1]
                 n += 1
     return runs[:n]
