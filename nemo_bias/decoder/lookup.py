@@ -106,9 +106,9 @@ def unsure_runs(words, best):  # type: ignore[no-untyped-def]
             for t in range(words.token_start[k], words.token_end[k] + 1):
                 unsure[word] |= best[t] < np.log(SURE)
     n = 0
-    for first in np.flatnonzero(unsure):
+    for first in range(count):
         for last in range(first, min(count, first + LONGEST_RUN)):
-            if unsure[last]:
+            if unsure[first] and unsure[last]:
                 runs[n] = words.first_token[first], words.first_token[last + 1]
                 n += 1
     return runs[:n]
