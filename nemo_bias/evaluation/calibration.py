@@ -190,7 +190,7 @@ def plot_calibration(regimes: Mapping[str, Sequence[Bin]], path: str | Path) -> 
     Raises:
         OSError: it cannot be written.
     """
-    figure = Figure(figsize=(PANEL * max(1, len(regimes)), PANEL + 0.3), dpi=DOTS_PER_INCH, layout="constrained")
+    figure = Figure(figsize=(PANEL * max(1, len(regimes)), PANEL + 0.5), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, max(1, len(regimes)), sharey=True, squeeze=False)[0]
     for axis, (regime, bins) in zip(axes, regimes.items(), strict=False):
@@ -208,7 +208,7 @@ def plot_calibration(regimes: Mapping[str, Sequence[Bin]], path: str | Path) -> 
                 fontsize=8,
                 color="0.3",
             )
-        axis.set(title=regime, xlabel="mean probability", xlim=(0, 1.05), ylim=(0, 1.05), aspect="equal")
+        axis.set(title=regime, xlabel="mean probability", xlim=(0, 1.05), ylim=(0, 1.05))
         axis.set_xticks(BINS)
         axis.set_yticks(BINS)
         axis.grid(color="0.9")
