@@ -1,4 +1,4 @@
-"""What a phone head gives for a data set, and the confusions that follow from it."""
+"""What a phone head gives for a data set."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def model():
     return model.eval()
 
 
-def test_log_probs_of_a_set_are_those_of_the_model_in_the_manifests_order(model, tmp_path):
-    from nemo_bias.evaluation.phone_outputs import phone_log_probs
+def test_log_probs_of_a_set_are_those_of_the_model_in_the_sets_order(model, tmp_path):
+    from nemo_bias.evaluation.adapter_evaluation import EncodedSet
     from nemo_bias.evaluation.recogniser import log_probs_of
     from nemo_bias.integration.encoder.biasing_adapter import Offer
     from nemo_bias.integration.training.layer_cache import encode_manifest
@@ -42,22 +42,12 @@ def test_log_probs_of_a_set_are_those_of_the_model_in_the_manifests_order(model,
     manifest = tmp_path / "clips.jsonl"
     manifest.write_text("".join(json.dumps(item) + "\n" for item in items))
     cache = encode_manifest(model, adapter, manifest, 0, tmp_path / "cache", DEMO)
-    found = phone_log_probs(adapter, cache)
+    found = EncodedSet(model, cache, items, [2, 0]).phone_log_probs(adapter)
     assert not adapter.active
-    assert len(found) == 3
-    for item, own in zip(items, found, strict=True):
+    for item, own in zip([items[2], items[0]], found, strict=True):
         adapter.offer(Offer(phones=True))
         (alone,) = log_probs_of(model, [item], DEMO)
         expected = adapter.found.phones[0, : 2 * len(alone)].numpy()
         adapter.offer(None)
         assert own.shape == expected.shape and own.shape[1] == len(PHONES) + 1
         assert np.abs(own - expected).max() < 0.05  # half precision, and the batch's padding
-
-
-def test_an_adapter_without_a_phone_head_is_refused(model, tmp_path):
-    from nemo_bias import BiasingAdapterConfig
-    from nemo_bias.evaluation.phone_outputs import phone_log_probs
-
-    model.add_adapter("other", cfg=BiasingAdapterConfig())
-    with pytest.raises(ValueError, match="the adapter has no phone head"):
-        phone_log_probs(model.encoder.adapter_layer["other"], None)

@@ -155,7 +155,10 @@ def test_every_word_with_letters_or_digits_has_phones(pronouncer, word):
 
 def test_words_in_a_batch_are_as_alone(pronouncer):
     words = ["smith", "2024", "O'Neill", "Łódź", "nbc", "smith"]
-    assert pronouncer.words(words) == [Pronouncer().phrase(word) for word in words]
+    for together, word in zip(pronouncer.words(words), words, strict=True):
+        alone = Pronouncer().phrase(word)
+        assert [(each.phones, each.source) for each in together] == [(each.phones, each.source) for each in alone]
+        assert [each.probability for each in together] == pytest.approx([each.probability for each in alone], rel=1e-4)
 
 
 def test_the_user_comes_first(with_lexicon):

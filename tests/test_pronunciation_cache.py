@@ -11,6 +11,7 @@ import pytest
 from nemo_bias.pronunciation import Pronouncer
 from nemo_bias.pronunciation.cache import ReadingCache
 from nemo_bias.pronunciation.g2p import NeuralG2P, Reading
+from nemo_bias.pronunciation.pronouncer import WORTH_KEEPING
 
 WORDS = [f"zor{a}{b}lat" for a in "aeiou" for b in "bdgklmnprst"]
 SMITH = (Reading((28, 20, 16, 31), 0.75), Reading((28, 20, 16), 0.125))
@@ -65,7 +66,7 @@ def test_where_nothing_can_be_written_the_log_says_so_once(tmp_path, monkeypatch
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with caplog.at_level(logging.INFO, logger="nemo_bias"):
         pronouncer = Pronouncer()
-        assert pronouncer.phrase("zorblat") and pronouncer.phrase("zorblatt")
+        assert all(pronouncer.words(WORDS)) and all(pronouncer.words([f"{word}o" for word in WORDS]))
     [record] = caplog.records
     assert record.levelno == logging.INFO and "not kept on disk" in record.getMessage()
 
@@ -77,15 +78,20 @@ def test_without_a_home_folder(monkeypatch, tmp_path, caplog):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr("pathlib.Path.expanduser", fail)
     monkeypatch.chdir(tmp_path)
-    assert Pronouncer().phrase("zorblat")
+    assert all(Pronouncer().words(WORDS))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_few_words_stay_in_memory(folder):
+    assert all(Pronouncer().words(WORDS[: WORTH_KEEPING // 2]))
+    assert not folder.exists()
 
 
 def test_a_file_that_is_no_cache(folder, caplog):
     folder.mkdir()
     (folder / f"g2p-{NeuralG2P().version}.sqlite").write_bytes(b"no database, but long enough to look at" * 100)
     with caplog.at_level(logging.INFO, logger="nemo_bias"):
-        assert Pronouncer().phrase("zorblat")
+        assert all(Pronouncer().words(WORDS))
     assert "not a database" in caplog.text
 
 

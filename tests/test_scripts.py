@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_bias.pronunciation import PHONES
-from nemo_bias.pronunciation.confusions import read_costs
+from nemo_bias.decoder.transcript import LOOKED_UP, SPOTTED
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "scripts" / "demo"
@@ -132,7 +131,7 @@ def test_transcribe_then_evaluate(expected, tmp_path):
         assert " ".join(word["word"] for word in result["timestamps_word"]) == result["pred_text"]
         for span in result["entity_spans"]:
             assert 0 <= span["start"] < span["end"] <= clip["duration"] + 0.1
-            assert 0.5 <= span["probability"] <= 1
+            assert 0.5 <= span["probability"] <= 1 and span["technique"] in (SPOTTED, LOOKED_UP)
             assert f" {span['phrase']} " in f" {result['pred_text']} "
     assert any(result["entity_spans"] for result in results)
 
@@ -318,27 +317,6 @@ def test_train_then_evaluate_an_adapter(manifest, tmp_path):
     assert float(by_decoder["biased_beam"][0]) > float(by_decoder["greedy"][0]) + 20
     assert by_decoder["greedy"][6:8] == ["0.0", "0.0"] and "-" not in by_decoder["adapter + biased_beam"]
     assert by_decoder["greedy"][4] == by_decoder["greedy"][8] == by_decoder["biased_beam"][8]  # idle: nothing changes
-
-
-def test_learn_confusions(manifest, tmp_path):
-    adapter, other, costs = tmp_path / "phones.pt", tmp_path / "other.jsonl", tmp_path / "confusions.json"
-    run(
-        *("scripts/train_adapter.py", DEMO / "demo.nemo", "--train", manifest, "--output", adapter, "--copies", "1"),
-        *("--steps", "120", "contextual=null", "phones={}"),
-    )
-    items = read_lines(manifest)
-    said = next(item for item in items if "the books used" in item["text"])
-    said["text"] = said["text"].replace("books", "cooks")
-    other.write_text("".join(json.dumps(item) + "\n" for item in items))
-    options = ("--model", DEMO / "demo.nemo", "--manifest", other, "--audio-dir", DEMO, "--output", costs)
-    shown = run("scripts/learn_confusions.py", "--adapter", adapter, *options)
-    assert shown.splitlines()[2].startswith("| B | K | 1 | ")
-    assert f"{costs}: the costs" in shown
-    learned = read_costs(costs)
-    b, k, m = (PHONES.index(phone) for phone in ("B", "K", "M"))
-    assert learned[b, k] < learned[b, m] + learned[m, k]
-    wrong = run("scripts/learn_confusions.py", "--adapter", DEMO / "demo.nemo", *options, fails=True)
-    assert "\nlearn_confusions.py: " in wrong and "Traceback" not in wrong
 
 
 def test_train_adapter_names_what_is_wrong(manifest, tmp_path):

@@ -66,7 +66,6 @@ class ArcEvidence:
         terms: [n, terms] in the order of `probability.TERMS`.
         certainty: of the utterance, from 0 to 1.
         adapter: whether an adapter biased the log-probs.
-        phones: whether a phone head listened.
         text_with: the text of the utterance with one arc alone in it, given by its position.
     """
 
@@ -75,7 +74,6 @@ class ArcEvidence:
     terms: NDArray[np.float32]
     certainty: float
     adapter: bool
-    phones: bool
     text_with: Callable[[int], str]
 
 
@@ -147,7 +145,6 @@ class ArcDecoder:
             found.terms,
             found.certainty,
             frames.biased,
-            frames.phones is not None,
             lambda k: self._transcript(found, np.array([k]), entities, 0.0).text,
         )
 
@@ -183,7 +180,7 @@ class ArcDecoder:
         terms = terms_of(facts[number], rivals, common, sound, heard, len(entities))
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
         log_odds = terms @ weights + trust + entities.log_weights[arcs.phrase[number]]
-        log_odds[number >= spotted] += terms[number >= spotted] @ self._weights.looked_up
+        log_odds += (number >= spotted) * (terms @ self._weights.looked_up)
         kept = log_odds >= worth_keeping
         written = np.array([a == b for a, b in zip(listed, replaced, strict=True)], np.bool_)[kept]
         number, terms, log_odds = number[kept], terms[kept], log_odds[kept]
@@ -214,16 +211,11 @@ class ArcDecoder:
         if self.sounds is None:
             return np.zeros((len(facts), 2), np.float32)
         heard = self.sounds.heard(replaced)
-        said = [entities.pronunciations[k] for k in phrase.tolist()]
-        first_own = np.cumsum([0, *map(len, said)])
-        pronunciations = [each for own in said for each in own]
-        distances: NDArray[np.float32] = sound_distances(
-            *packed(heard), *packed(pronunciations), first_own, self.sounds.costs
-        )
+        distances: NDArray[np.float32] = sound_distances(*packed(heard), phrase, entities.phones, self.sounds.costs)
         characters = np.maximum(facts[:, CHARACTERS], np.array([len(text) for text in replaced], np.float32))
         letters = np.stack([facts[:, EDITS] / characters, characters], axis=1)
         heard_nothing = [text != "" and not len(phones) for text, phones in zip(replaced, heard, strict=True)]
-        unknown = np.array(heard_nothing, np.bool_) | (np.diff(first_own) == 0)
+        unknown = np.array(heard_nothing, np.bool_) | np.isinf(distances[:, 0])
         return np.where(unknown[:, None], letters, distances)
 
     def _phone_terms(

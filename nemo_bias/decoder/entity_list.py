@@ -78,7 +78,7 @@ class CompiledList:
 
     @cached_property
     def _position_of_name(self) -> dict[str, int]:
-        return {name: k for k, name in enumerate(self.names)}
+        return {name: k for k, name in reversed(list(enumerate(self.names)))}  # of joined lists, the first
 
     @cached_property
     def phones(self) -> PhrasePhones:

@@ -87,7 +87,7 @@ def phone_terms_of(log_probs, sub_frames, start, end, phrase, phones):  # type: 
         joined[offsets[first[k]] : offsets[first[k + 1]]] = phones.phone[
             low : low + offsets[first[k + 1]] - offsets[first[k]]
         ]
-    losses, _ = segment_losses(log_probs, starts, ends, joined, offsets, int(SLACK * sub_frames + 0.5), blank)
+    losses = segment_losses(log_probs, starts, ends, joined, offsets, int(SLACK * sub_frames + 0.5), blank)
     for k in range(n):
         terms[k, 0] = WORST_LOSS
         for v in range(first[k], first[k + 1]):

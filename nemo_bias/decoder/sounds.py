@@ -82,26 +82,25 @@ def packed(arrays: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDAr
 
 
 @numba.njit(cache=True, nogil=True)
-def sound_distances(heard, first_heard, said, first_said, first_own, costs):  # type: ignore[no-untyped-def]
+def sound_distances(heard, first_heard, phrase, said, costs):  # type: ignore[no-untyped-def]
     """How far what was heard lies from how phrases are said.
 
     Args:
         heard: phones, `packed`; n texts.
         first_heard: [n + 1].
-        said: the phones of all pronunciations, `packed`.
-        first_said: [pronunciations + 1].
-        first_own: [n + 1]; with text ``k`` the pronunciations from ``first_own[k]`` to ``first_own[k + 1]`` are compared.
+        phrase: [n] the phrase that each text is compared with.
+        said: the `PhrasePhones` of the list.
         costs: see `nemo_bias.pronunciation.distance.feature_costs`.
 
     Returns:
         [n, 2] the distance of the nearest pronunciation, infinite if there is none, and the phones of the longer of the two.
     """
-    distances = np.zeros((len(first_heard) - 1, 2), np.float32)
-    for k in range(len(distances)):
+    distances = np.zeros((len(phrase), 2), np.float32)
+    for k in range(len(phrase)):
         text = heard[first_heard[k] : first_heard[k + 1]]
         least = np.inf
-        for n in range(first_own[k], first_own[k + 1]):
-            own = said[first_said[n] : first_said[n + 1]]
+        for n in range(said.first_pronunciation[phrase[k]], said.first_pronunciation[phrase[k] + 1]):
+            own = said.phone[said.first_phone[n] : said.first_phone[n + 1]]
             distance = phone_distance(text, own, costs)
             if distance < least:
                 least = distance

@@ -16,7 +16,6 @@ from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import ExperimentList, LogProbs, Utterances
 from nemo_bias.evaluation.metrics import BiasingScore
-from nemo_bias.evaluation.phone_outputs import phone_log_probs
 from nemo_bias.evaluation.recogniser import batches_by_length, greedy_texts
 from nemo_bias.integration.decoding.strategy import vocabulary_of
 from nemo_bias.integration.encoder.adapter_config import ctc_decoding, ctc_head
@@ -101,8 +100,15 @@ class EncodedSet:
         """[T * sub_frames, phones + 1] of each utterance; None if the adapter has no phone head."""
         if adapter.phones is None:
             return None
-        of_manifest = phone_log_probs(adapter, self._cache)
-        return [of_manifest[utterance.number] for utterance in self._utterances]
+        found: list[LogProbs] = [np.zeros((0, 0), np.float32)] * len(self.items)
+        adapter.offer(Offer(phones=True))
+        with torch.inference_mode():
+            for numbers, layers, _, lengths in self.batches():
+                phones = adapter(layers, lengths).phones.numpy()
+                for own, k, length in zip(phones, numbers, lengths.tolist(), strict=True):
+                    found[k] = own[: length * adapter.phones.sub_frames].copy()
+        adapter.offer(None)
+        return found
 
     def batches(self) -> Iterator[EncodedBatch]:
         """The utterances, those of like length together."""

@@ -12,7 +12,7 @@ from nemo_bias.adapter.phone_head import phone_errors
 from nemo_bias.adapter.phone_labels import PhoneLabels
 from nemo_bias.evaluation.adapter_evaluation import EncodedSet
 from nemo_bias.evaluation.recogniser import greedy_texts
-from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Offer
+from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,14 @@ def evaluate_phones(adapter: BiasingAdapter, data: EncodedSet, name: str, labels
     Raises:
         ValueError: the adapter has no phone head.
     """
-    if adapter.phones is None:
+    log_probs = data.phone_log_probs(adapter)
+    if log_probs is None:
         raise ValueError("the adapter has no phone head")
     references = [labels.of(item["text"]) for item in data.items]
     spoken = sum(len(own) for own in references if own is not None)
     errors = 0
-    adapter.offer(Offer(phones=True))
-    with torch.inference_mode():
-        for batch in data.batches():
-            phones = adapter(batch.layers, batch.lengths).phones
-            errors += phone_errors(
-                phones, batch.lengths * adapter.phones.sub_frames, [references[k] for k in batch.numbers]
-            )[0]
-    adapter.offer(None)
+    for own, reference in zip(log_probs, references, strict=True):
+        errors += phone_errors(torch.from_numpy(own)[None], torch.tensor([len(own)]), [reference])[0]
     texts = greedy_texts(data.log_probs(), data.vocabulary)
     of_text = sum(
         kaldialign.edit_distance(own, labels.of(text) or ())["total"]

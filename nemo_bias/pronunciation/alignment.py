@@ -189,20 +189,17 @@ def segment_losses(log_probs, starts, ends, phones, offsets, slack, blank):  # t
         blank: id of the blank.
 
     Returns:
-        [n] nats lost, and [n] those of them that the worst phone loses, with the blanks before it. Both are infinite where
-        there are too few sub-frames.
+        [n] nats lost; infinite where there are too few sub-frames.
     """
     n, frames = len(starts), len(log_probs)
-    losses, worst = np.full(n, np.inf, np.float32), np.full(n, np.inf, np.float32)
+    losses = np.full(n, np.inf, np.float32)
     best = np.empty(frames, np.float32)
     for t in range(frames):
         best[t] = log_probs[t].max()
-    longest = widest = 0
+    longest = 0
     for k in range(n):
         longest = max(longest, offsets[k + 1] - offsets[k])
-        widest = max(widest, ends[k] - starts[k] + 1 + 2 * slack)
     total, following = np.empty(2 * longest + 1), np.empty(2 * longest + 1)
-    steps = np.empty((min(widest, frames), 2 * longest + 1), np.int8)
     for k in range(n):
         word = phones[offsets[k] : offsets[k + 1]]
         low, high = max(0, starts[k] - slack), min(frames - 1, ends[k] + slack)
@@ -212,24 +209,16 @@ def segment_losses(log_probs, starts, ends, phones, offsets, slack, blank):  # t
         for t in range(low, high + 1):
             row = log_probs[t]
             for s in range(count):
-                reach, step = total[s], 0
-                if s > 0 and total[s - 1] < reach:
-                    reach, step = total[s - 1], 1
-                if s > 1 and s & 1 and word[s >> 1] != word[(s >> 1) - 1] and total[s - 2] < reach:
-                    reach, step = total[s - 2], 2
+                reach = total[s]
+                if s > 0:
+                    reach = min(reach, total[s - 1])
+                if s > 1 and s & 1 and word[s >> 1] != word[(s >> 1) - 1]:
+                    reach = min(reach, total[s - 2])
                 if not (s == 0 and t < starts[k] + slack) and not (s == count - 1 and t > ends[k] - slack):
                     reach += best[t] - row[word[s >> 1] if s & 1 else blank]
-                following[s], steps[t - low, s] = min(NEVER, reach), step
+                following[s] = min(NEVER, reach)
             total, following = following, total
-        state = count - 1 if total[count - 1] < total[count - 2] else count - 2
-        if total[state] >= NEVER:
-            continue
-        losses[k], worst[k], lost, at = total[state], 0.0, 0.0, len(word) - 1
-        for t in range(high, low - 1, -1):
-            if min(state >> 1, len(word) - 1) != at:
-                worst[k], lost, at = max(worst[k], lost), 0.0, state >> 1
-            if not (state == 0 and t < starts[k] + slack) and not (state == count - 1 and t > ends[k] - slack):
-                lost += best[t] - log_probs[t, word[state >> 1] if state & 1 else blank]
-            state -= steps[t - low, state]
-        worst[k] = max(worst[k], lost)
-    return losses, worst
+        least = min(total[count - 1], total[count - 2])
+        if least < NEVER:
+            losses[k] = least
+    return losses

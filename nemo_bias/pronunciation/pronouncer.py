@@ -24,6 +24,7 @@ from nemo_bias.pronunciation.spelling import (
 )
 
 MOST_PRONUNCIATIONS = 4  # of a phrase
+WORTH_KEEPING = 50  # new words; fewer, as those of an utterance, are computed sooner than they are read or written
 _MOST_REMEMBERED = 200_000  # words
 _SOURCES = ("user", "lexicon", "letters", "g2p")  # the surest first
 
@@ -142,11 +143,13 @@ class Pronouncer:
         """The model's readings of words in lower case."""
         parts = {word: affixes(word) for word in words}
         stems = sorted({of_word.stem for of_word in parts.values()})
-        readings = self._cache.read(stems)
+        cache = self._cache if len(stems) >= WORTH_KEEPING else None
+        readings = cache.read(stems) if cache else {}
         missing = [stem for stem in stems if stem not in readings]
         if missing:
             computed = dict(zip(missing, self._g2p(missing), strict=True))
-            self._cache.write(computed)
+            if cache:
+                cache.write(computed)
             readings |= computed
         return {
             word: _perhaps_spelled(of_word, _pronunciations(of_word, readings[of_word.stem], "g2p"), in_capitals=False)

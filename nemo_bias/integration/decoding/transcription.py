@@ -34,7 +34,7 @@ def transcribe_items(
 
     Returns:
         The items in their order, with `pred_text` and `entity_spans`: a list of mappings with the keys entity, phrase,
-        start and end (seconds), probability.
+        start and end (seconds), probability, technique.
 
     Raises:
         FileNotFoundError: an audio file is missing.
@@ -72,6 +72,7 @@ def _predicted(item: Mapping[str, Any], hypothesis: Any, frame: float, timestamp
             "start": round(span.start * frame, 3),
             "end": round((span.end + 1) * frame, 3),
             "probability": None if span.probability is None else round(span.probability, 3),
+            "technique": span.technique,
         }
         for span in getattr(hypothesis, "entity_spans", ())
     ]
