@@ -52,7 +52,7 @@ def transcript(text: str, score: float = 0.0, *entities: str) -> Transcript:
 
 
 def rescored(log_probs, hypotheses, weight=1.0, entities=None):
-    return PhoneticRescorer(pronounce, weight, threads=1).rescore([hypotheses], [log_probs], entities and [entities])[0]
+    return PhoneticRescorer(pronounce, weight, 0.5, threads=1).rescore([hypotheses], [log_probs], entities and [entities])[0]
 
 
 def scores(transcripts) -> list[tuple[str, float]]:
@@ -117,7 +117,7 @@ def test_a_batch_is_rescored_as_each_utterance_alone_in_any_number_of_threads():
     ]
     alone = [rescored(log_probs, some) for log_probs, some in zip(utterances, nbest, strict=True)]
     for threads in (1, 3):
-        together = PhoneticRescorer(pronounce, 1.0, threads).rescore(nbest, utterances)
+        together = PhoneticRescorer(pronounce, 1.0, 0.5, threads).rescore(nbest, utterances)
         assert [[(t.text, t.score) for t in some] for some in together] == [
             [(t.text, t.score) for t in some] for some in alone
         ]
@@ -156,9 +156,9 @@ def test_hypotheses_that_share_all_but_a_word_at_an_end():
 # ---- in the decoder
 
 
-def decoded(tmp_path, phone_weight, phones, nbest=1):
-    """ "no born a" heard as "no barn a", where born alone is a little less likely than not."""
-    constant = {"constant": -1.0}
+def decoded(tmp_path, phone_weight, phones, log_odds, nbest=1):
+    """ "no born a" heard as "no barn a", where born has these log-odds."""
+    constant = {"constant": log_odds}
     parts = {"unsure": constant, "sure": constant, "adapter": {}, "phones": {}, "looked_up": {}}
     evidence, lexicon = tmp_path / "evidence.json", tmp_path / "lexicon.txt"
     evidence.write_text(json.dumps(dict.fromkeys(VARIANTS.values(), parts)))
@@ -184,10 +184,16 @@ def phones_of(spoken_phones: str) -> np.ndarray:
 
 def test_the_decoder_rescores_where_a_phone_head_listens(tmp_path):
     born, barn = phones_of("N OW B AO R N AH"), phones_of("N OW B AA R N AH")
-    assert [t.text for t in decoded(tmp_path, 5.0, None)] == ["no barn a"]
-    assert [t.text for t in decoded(tmp_path, 5.0, born)] == ["no born a"]
-    assert [t.text for t in decoded(tmp_path, 5.0, barn)] == ["no barn a"]
-    assert [t.text for t in decoded(tmp_path, 0.0, born)] == ["no barn a"]
-    first, second = decoded(tmp_path, 5.0, born, nbest=2)
-    assert (first.text, second.text) == ("no born a", "no barn a") and first.score > second.score
-    assert [(s.entity, s.phrase) for s in first.spans] == [("born", "born")]
+    assert [t.text for t in decoded(tmp_path, 5.0, None, 1.0)] == ["no born a"]
+    assert [t.text for t in decoded(tmp_path, 5.0, born, 1.0)] == ["no born a"]
+    assert [t.text for t in decoded(tmp_path, 5.0, barn, 1.0)] == ["no barn a"]
+    assert [t.text for t in decoded(tmp_path, 0.0, barn, 1.0)] == ["no born a"]
+    first, second = decoded(tmp_path, 5.0, barn, 1.0, nbest=2)
+    assert (first.text, second.text) == ("no barn a", "no born a") and first.score > second.score
+    assert [(s.entity, s.phrase) for s in second.spans] == [("born", "born")]
+
+
+def test_what_is_less_likely_than_asked_for_is_not_written_however_it_sounds(tmp_path):
+    born = phones_of("N OW B AO R N AH")
+    assert [t.text for t in decoded(tmp_path, 5.0, born, -1.0)] == ["no barn a"]
+    assert [t.text for t in decoded(tmp_path, 5.0, born, -1.0, nbest=2)] == ["no barn a", "no born a"]

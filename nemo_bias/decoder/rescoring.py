@@ -24,6 +24,8 @@ from nemo_bias.decoder.transcript import Transcript
 from nemo_bias.pronunciation import Pronunciation
 from nemo_bias.pronunciation.alignment import align_words
 
+ROUNDING = 1e-4  # of probabilities
+
 Pronunciations = list[tuple[int, ...]]  # as phone ids
 
 
@@ -33,6 +35,7 @@ class PhoneticRescorer:
     Args:
         pronounce: gives the pronunciations of each of some words, as `Pronouncer.words` does.
         weight: of a nat of phonetic cost in a hypothesis's score.
+        min_probability: hypotheses with an entity that is less likely stay behind the others.
         threads: utterances rescored at a time; by default one a core.
     """
 
@@ -40,9 +43,11 @@ class PhoneticRescorer:
         self,
         pronounce: Callable[[Sequence[str]], Sequence[Sequence[Pronunciation]]],
         weight: float,
+        min_probability: float,
         threads: int | None = None,
     ) -> None:
         self.weight = weight
+        self.min_probability = min_probability
         self.threads = threads or len(os.sched_getaffinity(0))
         self._pronounce = pronounce
 
@@ -86,7 +91,11 @@ class PhoneticRescorer:
             return list(hypotheses)
         falls = self.weight * (costs - costs.min())
         rescored = [replace(each, score=each.score - fall) for each, fall in zip(hypotheses, falls.tolist(), strict=True)]
-        return sorted(rescored, key=lambda each: -each.score)
+        return sorted(rescored, key=lambda each: (self._unlikely(each), -each.score))
+
+    def _unlikely(self, hypothesis: Transcript) -> bool:
+        probabilities = [span.probability for span in hypothesis.spans if span.probability is not None]
+        return min(probabilities, default=1.0) < self.min_probability - ROUNDING
 
 
 def phonetic_costs(

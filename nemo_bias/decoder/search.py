@@ -50,7 +50,8 @@ class BiasedBeamSearch:
         self.threads = threads or len(os.sched_getaffinity(0))
         self._rescorer = None
         if self._arcs.sounds is not None and self.options.phone_weight > 0:
-            self._rescorer = PhoneticRescorer(self._arcs.sounds.words, self.options.phone_weight, self.threads)
+            weight, least = self.options.phone_weight, self.options.min_probability
+            self._rescorer = PhoneticRescorer(self._arcs.sounds.words, weight, least, self.threads)
 
     def compile(
         self,
