@@ -4,6 +4,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from nemo_bias.integration.registration.hook import install
+from nemo_bias.integration.registration.patches import attempt
 
 install()
 
@@ -13,6 +14,10 @@ class BiasedBeamNodes(SearchPathPlugin):  # type: ignore[misc]
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Called by Hydra before it composes a config; the search path itself stays as it is."""
-        from nemo_bias.integration.registration.hydra_nodes import add_biased_beam_nodes
+        attempt(_add_nodes)
 
-        add_biased_beam_nodes()
+
+def _add_nodes() -> None:
+    from nemo_bias.integration.registration.hydra_nodes import add_biased_beam_nodes
+
+    add_biased_beam_nodes()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from nemo_bias.compiled import njit
 from nemo_bias.decoder.frames import NEVER
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def align(log_probs, tokens, blank):  # type: ignore[no-untyped-def]
     """The most probable path that writes a token sequence: CTC forced alignment (Viterbi).
 
@@ -44,7 +44,7 @@ def align(log_probs, tokens, blank):  # type: ignore[no-untyped-def]
     return path
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def token_frames(path, tokens, blank):  # type: ignore[no-untyped-def]
     """First and last frame of each token of a path.
 

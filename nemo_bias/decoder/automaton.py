@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.compiled import njit
 from nemo_bias.decoder.vocabulary import Vocabulary
 
 IntArray = NDArray[np.int32]
@@ -49,7 +49,7 @@ FIRST_EDGE, ENTITY, DEPTH = range(3)  # columns of `nodes`
 TOKEN, TARGET = range(2)  # columns of `edges`
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def first_edge_of(edges, begin, end, token):  # type: ignore[no-untyped-def]
     """The first of the edges begin..end, sorted by token, that reads a token; -1 if none does."""
     low, high = begin, end
@@ -100,7 +100,7 @@ def _codes(strings: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64
     return codes, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _trie(chars, offsets):  # type: ignore[no-untyped-def]
     """Trie of sorted strings: first child, next sibling and character of each node, the string that ends there, depth.
 
@@ -140,7 +140,7 @@ def _trie(chars, offsets):  # type: ignore[no-untyped-def]
     return child[:nodes], sibling[:nodes], char[:nodes], end[:nodes], depth_of[:nodes]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _token_edges(child, sibling, char, v_child, v_sibling, v_char, v_end, token_of):  # type: ignore[no-untyped-def]
     """All (node, token, node) triples in which the token's characters lead from one node of the trie to another."""
     capacity = 4 * len(child) + 16
@@ -181,7 +181,7 @@ def _token_edges(child, sibling, char, v_child, v_sibling, v_char, v_end, token_
     return source[:edges], token[:edges], target[:edges]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _useful_edges(source, target, is_end):  # type: ignore[no-untyped-def]
     """Which edges lie on a path to the end of an entity (edges are sorted by source, and lead to higher nodes)."""
     useful = is_end.copy()

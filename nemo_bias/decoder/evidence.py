@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.compiled import njit
 from nemo_bias.decoder.frames import NEVER
 from nemo_bias.decoder.vocabulary import EDGE, SPACE, WORD_START, Vocabulary
 
@@ -72,7 +72,7 @@ def pieces_of(vocabulary: Vocabulary) -> Pieces:
     return Pieces(np.frombuffer("".join(pieces).encode("utf-32-le"), np.uint32), offset)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def places_of(log_probs, best, labels, words, arcs, blank, boundaries, pieces):  # type: ignore[no-untyped-def]
     """Finds where arcs would stand in a greedy path.
 
@@ -121,7 +121,7 @@ def places_of(log_probs, best, labels, words, arcs, blank, boundaries, pieces): 
     return places
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def facts_of(log_probs, best, plain, plain_best, words, arcs, places, blank, boundaries, pieces):  # type: ignore[no-untyped-def]
     """Collects the facts on arcs.
 
@@ -161,7 +161,7 @@ def facts_of(log_probs, best, plain, plain_best, words, arcs, places, blank, bou
     return facts
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _word_of_tokens(words):  # type: ignore[no-untyped-def]
     word_of = np.empty(len(words.token), np.int32)
     for w in range(len(words.first_token) - 1):
@@ -169,7 +169,7 @@ def _word_of_tokens(words):  # type: ignore[no-untyped-def]
     return word_of
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _first_token_from(words, frames):  # type: ignore[no-untyped-def]
     """[T] the first greedy token that ends in a frame or later."""
     at = np.empty(frames, np.int32)
@@ -181,7 +181,7 @@ def _first_token_from(words, frames):  # type: ignore[no-untyped-def]
     return at
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _compare_path(log_probs, best, plain, plain_best, tokens, start, end, blank, fact):  # type: ignore[no-untyped-def]
     """Fills in what follows from the best path of an arc: WORST, HITS, BEST and LIFT."""
     path = token_path(log_probs, tokens, start, end, blank)
@@ -200,7 +200,7 @@ def _compare_path(log_probs, best, plain, plain_best, tokens, start, end, blank,
                 fact[HITS] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def token_path(log_probs, tokens, start, end, blank):  # type: ignore[no-untyped-def]
     """The most probable path over the frames start..end that begins with the first token and writes all tokens.
 
@@ -239,7 +239,7 @@ def token_path(log_probs, tokens, start, end, blank):  # type: ignore[no-untyped
     return path
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def settle(plain, best, words, high, whole_high, last, following, blank, boundaries):  # type: ignore[no-untyped-def]
     """Decides what becomes of the tokens of a replaced word that come after the arc.
 
@@ -272,7 +272,7 @@ def settle(plain, best, words, high, whole_high, last, following, blank, boundar
     return (blanks, whole_high) if blanks <= cost else (cost, restart)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def word_start_in(plain, frame, before, after, boundaries):  # type: ignore[no-untyped-def]
     """The best token of a frame that starts a word and holds letters of it; -1 if there is none.
 
@@ -291,7 +291,7 @@ def word_start_in(plain, frame, before, after, boundaries):  # type: ignore[no-u
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def text_of(tokens, pieces):  # type: ignore[no-untyped-def]
     """The characters of tokens, without a space at the start or the end."""
     length = 0
@@ -311,7 +311,7 @@ def text_of(tokens, pieces):  # type: ignore[no-untyped-def]
     return text[begin:end]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _edits(a, b):  # type: ignore[no-untyped-def]
     """Edit distance of two texts."""
     row = np.arange(len(b) + 1)
@@ -322,7 +322,7 @@ def _edits(a, b):  # type: ignore[no-untyped-def]
     return row[-1]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _holds(text, part):  # type: ignore[no-untyped-def]
     """Whether one text stands in another."""
     found = False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from nemo_bias.compiled import njit
 
 NEVER = np.float32(-1e30)  # stands for a log-probability of -inf, which would make NaN of differences
 
@@ -23,7 +24,7 @@ class NearTokens(NamedTuple):
     counts: NDArray[np.int32]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def near_tokens(log_probs, best, blank, margin, most):  # type: ignore[no-untyped-def]
     """Finds the tokens within `margin` nats of each frame's best, at most `most` of them.
 
@@ -44,7 +45,7 @@ def near_tokens(log_probs, best, blank, margin, most):  # type: ignore[no-untype
     return NearTokens(tokens, counts)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def near_tokens_of(row, top, blank, margin, near):  # type: ignore[no-untyped-def]
     """Fills `near` [most] with the tokens of one frame, `row` [V] with the highest log-prob `top`; returns how many."""
     limit = max(top - margin, np.finfo(np.float32).min)  # a log-prob of -inf is never near

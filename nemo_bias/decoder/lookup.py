@@ -7,10 +7,10 @@ frames of the run, by forced alignment of their tokens. Whether one of them is t
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.compiled import njit
 from nemo_bias.decoder.alignment import align, token_frames
 from nemo_bias.decoder.entity_list import CompiledList
 from nemo_bias.decoder.sounds import Sounds, packed
@@ -76,7 +76,7 @@ def look_up(
     return arcs
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _nearest_of_each(index, heard, first_heard, costs, farthest):  # type: ignore[no-untyped-def]
     """[queries, NEAREST] the entities that sound most like each of what was heard; -1 where there are fewer."""
     found = np.full((len(first_heard) - 1, NEAREST), -1, np.int32)
@@ -87,7 +87,7 @@ def _nearest_of_each(index, heard, first_heard, costs, farthest):  # type: ignor
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def unsure_runs(words, best):  # type: ignore[no-untyped-def]
     """Runs of words that begin and end with one of which greedy decoding was not sure.
 
@@ -114,7 +114,7 @@ def unsure_runs(words, best):  # type: ignore[no-untyped-def]
     return runs[:n]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def align_in_runs(log_probs, best, words, runs, phrase, tokens, first_token, blank):  # type: ignore[no-untyped-def]
     """Makes arcs of entities that are looked up, each by forced alignment of its tokens.
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.compiled import njit
 from nemo_bias.pronunciation.alignment import segment_losses
 
 SLACK = 1.5  # encoder frames by which a pronunciation may begin and end before or after the frames of its tokens
@@ -52,7 +52,7 @@ def phrase_phones(pronunciations: Sequence[Sequence[NDArray[np.int32]]]) -> Phra
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def phone_terms_of(log_probs, sub_frames, start, end, phrase, phones):  # type: ignore[no-untyped-def]
     """The terms of arcs.
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.compiled import njit
 from nemo_bias.decoder.automaton import ENTITY, FIRST_EDGE, NO_ENTITY, TARGET, EntityAutomaton, first_edge_of
 from nemo_bias.decoder.frames import NEVER, NearTokens
 from nemo_bias.decoder.vocabulary import EDGE, Boundaries
@@ -110,7 +110,7 @@ class _Candidates(NamedTuple):
 STAY = -1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def prefix_search(  # type: ignore[no-untyped-def]
     log_probs,
     best,
@@ -166,7 +166,7 @@ def prefix_search(  # type: ignore[no-untyped-def]
     return _results(beam, memory)  # type: ignore[no-any-return]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def node_weights(automaton, weights):  # type: ignore[no-untyped-def]
     """-> [nodes] float32: the highest weight of a phrase at each node of the automaton or below it; weights: [phrases]."""
     nodes, edges = automaton.nodes, automaton.edges
@@ -179,21 +179,21 @@ def node_weights(automaton, weights):  # type: ignore[no-untyped-def]
     return highest
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def _log_add(a, b):  # type: ignore[no-untyped-def]
     if a < b:
         a, b = b, a
     return a + np.log1p(np.exp(b - a)) if b - a > -30.0 else a
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _hash(prefix, token):  # type: ignore[no-untyped-def]
     """Hash of a prefix with one more token; equal hashes are taken for equal prefixes (64 bits)."""
     h = (prefix ^ np.uint64(token + 1)) * np.uint64(0x9E3779B97F4A7C15)
     return h ^ (h >> np.uint64(29))
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _new_beam(size):  # type: ignore[no-untyped-def]
     """A beam without prefixes, whose first row is the empty prefix."""
     ints, reals = np.zeros((size, 8), np.int32), np.zeros((size, 3), np.float64)
@@ -202,7 +202,7 @@ def _new_beam(size):  # type: ignore[no-untyped-def]
     return _Beam(ints, reals, np.full(size, 0x51ED270B, np.uint64), np.zeros(size, np.uint64), np.zeros(1, np.int64))
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _new_memory(frames, settings):  # type: ignore[no-untyped-def]
     """Room for beam_size extensions a frame, each of which may end an entity."""
     extensions = frames * settings.beam_size
@@ -212,7 +212,7 @@ def _new_memory(frames, settings):  # type: ignore[no-untyped-def]
     return _Memory(tree, np.zeros((spans, 4), np.int32), np.zeros(spans), np.zeros(spans), np.ones(2, np.int64))
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _mass_before(beam, i, token):  # type: ignore[no-untyped-def]
     """Mass of the paths of a prefix that the token may follow as a new token (a repeated token needs a blank before)."""
     if beam.ints[i, LAST] == token:
@@ -220,14 +220,14 @@ def _mass_before(beam, i, token):  # type: ignore[no-untyped-def]
     return _log_add(beam.reals[i, IN_BLANK], beam.reals[i, IN_TOKEN])
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _word_ends(beam, i, token, boundaries):  # type: ignore[no-untyped-def]
     """Whether a word boundary lies between a prefix and the token that follows."""
     last = beam.ints[i, LAST]
     return boundaries.between[boundaries.last[last] if last >= 0 else EDGE, boundaries.first[token]]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _stay(beam, stayed, row, settings):  # type: ignore[no-untyped-def]
     """The prefixes of the beam one frame later: a blank, the last token again, or that token after another prefix."""
     for i in range(beam.size[0]):
@@ -243,13 +243,13 @@ def _stay(beam, stayed, row, settings):  # type: ignore[no-untyped-def]
                 stayed.reals[i, IN_TOKEN] = _log_add(stayed.reals[i, IN_TOKEN], _mass_before(beam, p, last) + row[last])
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _keep(beam, i, following, c):  # type: ignore[no-untyped-def]
     following.ints[c], following.reals[c] = beam.ints[i], beam.reals[i]
     following.hashes[c], following.before[c] = beam.hashes[i], beam.before[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _offer_stays(beam, stayed, candidates, memory, node_weight, settings):  # type: ignore[no-untyped-def]
     for i in range(beam.size[0]):
         if settings.beam_size == 1:
@@ -265,7 +265,7 @@ def _offer_stays(beam, stayed, candidates, memory, node_weight, settings):  # ty
         _offer(candidates, i, STAY, mass + bonus, mass)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _stamp_taken(i, beam, stamps):  # type: ignore[no-untyped-def]
     """Marks the tokens that lead from a prefix to another one of the beam, which has their mass already."""
     stamps[-1] += 1
@@ -274,7 +274,7 @@ def _stamp_taken(i, beam, stamps):  # type: ignore[no-untyped-def]
             stamps[beam.ints[q, LAST]] = stamps[-1]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _offer_extensions(  # type: ignore[no-untyped-def]
     i, beam, candidates, memory, row, top, tokens, stamps, settings, automaton, node_weight
 ):
@@ -303,7 +303,7 @@ def _offer_extensions(  # type: ignore[no-untyped-def]
             _offer(candidates, i, token, mass + bonus, mass)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _offer(candidates, i, token, rank, mass):  # type: ignore[no-untyped-def]
     """Puts a candidate in its place if it is among the best."""
     size = candidates.size[0]
@@ -321,7 +321,7 @@ def _offer(candidates, i, token, rank, mass):  # type: ignore[no-untyped-def]
     candidates.size[0] = size + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _extend(beam, i, token, following, c, mass, memory, boundaries):  # type: ignore[no-untyped-def]
     """Row `c` of the next beam becomes prefix `i` with one more token."""
     node = memory.used[NODES]
@@ -338,7 +338,7 @@ def _extend(beam, i, token, following, c, mass, memory, boundaries):  # type: ig
 # ---- adaptive boosting
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _match(beam, i, token, word_ends, automaton):  # type: ignore[no-untyped-def]
     """The automaton edge that the token takes after a prefix, or -1, and whether a match starts with it.
 
@@ -353,20 +353,20 @@ def _match(beam, i, token, word_ends, automaton):  # type: ignore[no-untyped-def
     return -1, False
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _edge(automaton, node, token):  # type: ignore[no-untyped-def]
     begin, end = automaton.nodes[node, FIRST_EDGE], automaton.nodes[node + 1, FIRST_EDGE]
     return first_edge_of(automaton.edges, begin, end, token)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _raised(beam, i, starts, gap, settings):  # type: ignore[no-untyped-def]
     """What the match has been raised by after a token that lies `gap` nats below the frame's best."""
     lift = min(settings.boost, settings.boost * settings.boost_floor + gap)
     return lift if starts else beam.reals[i, OPEN] + lift
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _boost(beam, i, token, following, c, memory, settings, automaton, weights, gap):  # type: ignore[no-untyped-def]
     """Notes in row `c` of the next beam, which extends prefix `i`, where its match stands."""
     edge, starts = _match(beam, i, token, _word_ends(beam, i, token, settings.boundaries), automaton)
@@ -396,7 +396,7 @@ def _boost(beam, i, token, following, c, memory, settings, automaton, weights, g
 # ---- results
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _results(beam, memory):  # type: ignore[no-untyped-def]
     count = beam.size[0]
     mass, bonus = np.empty(count), np.empty(count)

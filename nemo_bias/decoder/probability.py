@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.compiled import njit
 from nemo_bias.decoder.evidence import (
     BEST,
     CHARACTERS,
@@ -123,7 +123,7 @@ def read_weights(path: str | Path, with_frequencies: bool, with_sounds: bool) ->
     return EvidenceWeights(*columns)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def terms_of(facts, rivals, common, sound, phones, entities):  # type: ignore[no-untyped-def]
     """The terms of arcs.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numba
-
+from nemo_bias.compiled import njit
 from nemo_bias.decoder.evidence import settle, token_path, word_start_in
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def rewrite(labels, log_probs, plain, best, words, arcs, places, chosen, blank, boundaries):  # type: ignore[no-untyped-def]
     """The label path with some arcs in the place of what they replace.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.compiled import njit
 from nemo_bias.decoder.evidence import BEST, CHARACTERS, GAP, LEFTOVER, TOKENS
 from nemo_bias.decoder.vocabulary import LETTER
 
@@ -16,7 +16,7 @@ from nemo_bias.decoder.vocabulary import LETTER
 RIVALRY = np.float32(3.0)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def candidates_of(arcs, places, facts, entity):  # type: ignore[no-untyped-def]
     """The arcs that may be taken: those that are allowed, of overlapping arcs of one entity only the best.
 
@@ -86,7 +86,7 @@ class Slots(NamedTuple):
     last: NDArray[np.int32]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def slots_of(number, written, arcs, places, words):  # type: ignore[no-untyped-def]
     """What candidates take up.
 
@@ -116,7 +116,7 @@ def slots_of(number, written, arcs, places, words):  # type: ignore[no-untyped-d
     return slots
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def follows(slots, a, b, boundaries):  # type: ignore[no-untyped-def]
     """Whether candidate `b` can be the next after `a`: as whole words both, and its first token read as a new one."""
     if slots.start[b] <= slots.end[a] or (slots.start[b] == slots.end[a] + 1 and slots.first[b] == slots.last[a]):
@@ -130,7 +130,7 @@ def follows(slots, a, b, boundaries):  # type: ignore[no-untyped-def]
     return boundaries.between[boundaries.last[slots.last[a]], begins]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def choose(slots, gain, boundaries):  # type: ignore[no-untyped-def]
     """Candidates that can stand one after the other, with the highest sum of gains.
 

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Sequence
 from functools import lru_cache
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.compiled import njit
 from nemo_bias.entities import Entity
 from nemo_bias.pronunciation.distance import feature_costs, phone_distance
 from nemo_bias.pronunciation.phones import Phones
@@ -81,7 +81,7 @@ def packed(arrays: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDAr
     return np.concatenate([*arrays, np.zeros(0, np.int32)]), first
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def sound_distances(heard, first_heard, phrase, said, costs):  # type: ignore[no-untyped-def]
     """How far what was heard lies from how phrases are said.
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.compiled import njit
 from nemo_bias.decoder.automaton import DEPTH, ENTITY, FIRST_EDGE, TARGET, TOKEN, first_edge_of
 from nemo_bias.decoder.frames import NEVER, near_tokens_of
 
@@ -48,7 +48,7 @@ CAPACITY = 1024  # paths that may be open before the best are chosen
 MAX_SAME = 2  # alternative times kept for one phrase at one place
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _grown(array):  # type: ignore[no-untyped-def]
     return np.concatenate((array, np.empty_like(array)))
 
@@ -70,7 +70,7 @@ class _Paths(NamedTuple):
     place: Any  # [records] int32 where a record stands in the table
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _new_paths(capacity):  # type: ignore[no-untyped-def]
     ints = np.zeros((4, capacity), np.int32)
     floats = np.empty((2, capacity), np.float32)
@@ -78,7 +78,7 @@ def _new_paths(capacity):  # type: ignore[no-untyped-def]
     return _Paths(ints[0], floats[0], floats[1], ints[1], ints[2], np.zeros(capacity, np.bool_), table, ints[3])
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _record(paths, count, edge):  # type: ignore[no-untyped-def]
     """The record of an edge, made if there is none, and the number of records; -1 for the record if all are in use."""
     mask = len(paths.table) - 1
@@ -94,7 +94,7 @@ def _record(paths, count, edge):  # type: ignore[no-untyped-def]
     return count, count + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[no-untyped-def]
     """Finds the entities that may be spoken in an utterance.
 
@@ -164,7 +164,7 @@ def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[
     return _best_arcs(found[:count_found], found_gap[:count_found], frames, history)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _rest(now, active, blank_gap, automaton):  # type: ignore[no-untyped-def]
     """Lets every path read a blank, in a frame that has nothing else; returns how many are left."""
     left = 0
@@ -180,7 +180,7 @@ def _rest(now, active, blank_gap, automaton):  # type: ignore[no-untyped-def]
     return left
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _advance(now, active, following, gap, tokens, blank_gap, automaton):  # type: ignore[no-untyped-def]
     """Lets every path, and a new one at the root, read a token or a blank; returns how many records there are then."""
     nodes, edges, piece_length = automaton.nodes, automaton.edges, automaton.piece_length
@@ -226,7 +226,7 @@ def _advance(now, active, following, gap, tokens, blank_gap, automaton):  # type
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _best_arcs(found, gap, frames, history):  # type: ignore[no-untyped-def]
     """Of the arcs of a phrase that overlap in a row, keeps the MAX_SAME best; writes out their tokens."""
     order = np.argsort(found[:, 0].astype(np.int64) * frames + found[:, 1], kind="mergesort")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from nemo_bias.compiled import njit
 
 
 class GreedyWords(NamedTuple):
@@ -28,7 +29,7 @@ class GreedyWords(NamedTuple):
     first_token: NDArray[np.int32]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def greedy_words(labels, blank, boundaries):  # type: ignore[no-untyped-def]
     """Splits a label path into words.
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from nemo_bias.compiled import njit
 
 ANYTHING = -1  # a phone that any label may be, at no loss
 NEVER = 1e30  # loss of what cannot be
@@ -78,7 +79,7 @@ def align_words(
     return WordAlignment(start, end, loss, variant) if found else None
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _align(log_probs, phones, first_phone, first_variant, blank):  # type: ignore[no-untyped-def]
     """As `align_words`; word ``w`` has the pronunciations from ``first_variant[w]`` on. First of all: is there a path?"""
     frames, words = len(log_probs), len(first_variant) - 1
@@ -118,7 +119,7 @@ def _align(log_probs, phones, first_phone, first_variant, blank):  # type: ignor
     return True, start, end, loss, variant
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _states_of(phones, first_phone, first_variant, blank):  # type: ignore[no-untyped-def]
     words, variants = len(first_variant) - 1, len(first_phone) - 1
     count = words + 1 + 2 * len(phones) - variants
@@ -172,7 +173,7 @@ def _states_of(phones, first_phone, first_variant, blank):  # type: ignore[no-un
     return _States(label, word, variant, before[:edges], first_before, opens, closes)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def segment_losses(log_probs, starts, ends, phones, offsets, slack, blank):  # type: ignore[no-untyped-def]
     """How much worse pronunciations fit stretches than the best labels there: the loss of each one's best path (Viterbi).
 

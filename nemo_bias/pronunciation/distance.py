@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.compiled import njit
 from nemo_bias.pronunciation.phones import PHONES
 
 # Consonants: place (lips 0 to glottis 5), manner, voiced.
@@ -69,7 +69,7 @@ def _substitution(a: str, b: str) -> float:
     return _LIKE_A_VOWEL.get((a, b), _LIKE_A_VOWEL.get((b, a), _VOWEL_CONSONANT))
 
 
-@numba.njit(cache=True)
+@njit
 def phone_distance(a: NDArray[np.int32], b: NDArray[np.int32], costs: NDArray[np.float32]) -> float:
     """The least cost of turning one pronunciation into the other, by the length of the longer.
 

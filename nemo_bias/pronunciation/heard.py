@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from nemo_bias.compiled import njit
 
-@numba.njit(cache=True, nogil=True)
+
+@njit
 def greedy_phones(log_probs, blank):  # type: ignore[no-untyped-def]
     """What greedy decoding of phone log-probs writes.
 
@@ -28,7 +29,7 @@ def greedy_phones(log_probs, blank):  # type: ignore[no-untyped-def]
     return phones[:n], at[:n]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def heard_phones(log_probs, starts, ends, blank):  # type: ignore[no-untyped-def]
     """The phones that a phone head hears in some stretches.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.compiled import njit
 from nemo_bias.pronunciation.phones import Phones
 
 ROUNDING = np.float32(1e-4)  # more than the bounds of a branch may be wrong by
@@ -73,7 +73,7 @@ def index_of(pronunciations: Sequence[Sequence[Phones]]) -> PronunciationIndex:
     return PronunciationIndex(np.array(phone, np.int32), depths, deepest, after, first_owner, np.array(owners, np.int32))
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _subtrees(depth):  # type: ignore[no-untyped-def]
     """The greatest depth in each node's subtree, and the first node behind it."""
     deepest, after = depth.copy(), np.full(len(depth), len(depth), np.int32)
@@ -90,7 +90,7 @@ def _subtrees(depth):  # type: ignore[no-untyped-def]
     return deepest, after
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def nearest(index, heard, costs, most, farthest):  # type: ignore[no-untyped-def]
     """The entities with the nearest pronunciations.
 
@@ -145,7 +145,7 @@ def nearest(index, heard, costs, most, farthest):  # type: ignore[no-untyped-def
     return entities[:found], distances[:found]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _put(entities, distances, found, entity, distance):  # type: ignore[no-untyped-def]
     """Puts an entity among those found, nearest first, unless it is there already as near; returns how many there are."""
     place = found

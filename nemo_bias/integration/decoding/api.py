@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import open_dict
 
 from nemo_bias.integration.decoding.config import STRATEGY, biased_beam_config
+from nemo_bias.integration.registration.patches import check_registered
 
 
 def set_entities(model: Any, entities: str | Iterable[str | Mapping[str, Any]] = (), **options: Any) -> None:
@@ -23,10 +24,12 @@ def set_entities(model: Any, entities: str | Iterable[str | Mapping[str, Any]] =
     Raises:
         EntityListError: the list is broken.
         TypeError: the model has no CTC decoder.
+        UnknownNeMoError: this package stays out of an unknown NeMo.
         ValueError: an option is unknown or has a wrong value.
     """
     from nemo_bias.integration.decoding.manifest_entities import biased_decoders
 
+    check_registered()
     hybrid = hasattr(model, "ctc_decoding")
     if not hybrid and not (hasattr(model, "change_decoding_strategy") and type(model.decoding).__name__.startswith("CTC")):
         raise TypeError(f"{type(model).__name__} has no CTC decoder; nemo_bias needs a CTC or hybrid model")

@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from nemo_bias.integration.decoding.strategy import BiasedBeamInfer
-from nemo_bias.integration.encoder.conformer import wrap_method
 from nemo_bias.integration.encoder.handover import forget
 from nemo_bias.integration.encoder.offering import entities_offered, load_configured_adapter
+from nemo_bias.integration.registration.patches import wrap_method
 from nemo_bias.integration.switch import switched_off
 
 
@@ -22,7 +22,7 @@ def apply(module: ModuleType) -> None:
     """Extends one of NeMo's modules in ``METHODS``.
 
     Raises:
-        RuntimeError: the module is not the one that this package knows.
+        UnknownNeMoError: the module is not the one that this package knows.
     """
     class_name, wrappers = METHODS[module.__name__.rpartition(".")[2]]
     for method, wrapper in wrappers.items():

@@ -7,25 +7,27 @@ such as joining tokens into text, timestamps and confidences, stays NeMo's own.
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_bias.decoder.entity_list import CompiledList
-from nemo_bias.decoder.search import BiasedBeamSearch
-from nemo_bias.decoder.transcript import Transcript
 from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary, character_vocabulary
 from nemo_bias.entities import EntityList, parse_entities, read_entities
 from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig, biased_beam_config
 from nemo_bias.integration.encoder.handover import NOTHING
+from nemo_bias.integration.registration.patches import wrap_method
 from nemo_bias.integration.switch import switched_off
-from nemo_bias.normalization import NormalizedList, normalize_entities
+
+if TYPE_CHECKING:  # the decoder's compiled code is loaded when it is needed; this module is loaded with NeMo
+    from nemo_bias.decoder.entity_list import CompiledList
+    from nemo_bias.decoder.search import BiasedBeamSearch
+    from nemo_bias.decoder.transcript import Transcript
+    from nemo_bias.normalization import NormalizedList
 
 STOCK_STRATEGY = "greedy_batch"  # what writes everything that is no entity
 SHOWN_NOTES = 20  # notes on an entity list that are logged one by one
@@ -35,17 +37,13 @@ def apply(module: ModuleType) -> None:
     """Adds the strategy to NeMo's module `ctc_decoding`.
 
     Raises:
-        RuntimeError: the module is not the one that this package knows.
+        UnknownNeMoError: the module is not the one that this package knows.
     """
-    decoding_class = module.AbstractCTCDecoding
-    original = decoding_class.__init__
-    if getattr(original, "nemo_bias", False):
-        return
-    expected = ["self", "decoding_cfg", "blank_id", "supported_punctuation"]
-    if list(inspect.signature(original).parameters) != expected:
-        raise RuntimeError(
-            "nemo_bias does not know this NeMo: AbstractCTCDecoding.__init__ has changed; install nemo_toolkit 3.0"
-        )
+    wrap_method(module.AbstractCTCDecoding, "__init__", _with_strategy)
+
+
+def _with_strategy(original: Callable[..., None]) -> Callable[..., None]:
+    """`AbstractCTCDecoding.__init__`: knows one strategy more."""
 
     def __init__(self: Any, decoding_cfg: Any, blank_id: int, supported_punctuation: set[str] | None = None) -> None:  # noqa: N807
         config = decoding_cfg if isinstance(decoding_cfg, DictConfig) else OmegaConf.create(decoding_cfg)
@@ -61,8 +59,7 @@ def apply(module: ModuleType) -> None:
             self.cfg.strategy = STRATEGY
         self.decoding = BiasedBeamInfer(self, self.decoding, options)
 
-    __init__.nemo_bias = True  # type: ignore[attr-defined]
-    decoding_class.__init__ = __init__
+    return __init__
 
 
 class BiasedBeamInfer:
@@ -109,6 +106,8 @@ class BiasedBeamInfer:
     def prepare(self) -> tuple[BiasedBeamSearch, CompiledList | None]:
         """Reads and compiles the entity list, once; not earlier, since NeMo also builds decoders that it never uses."""
         if self._search is None:
+            from nemo_bias.decoder.search import BiasedBeamSearch
+
             search = BiasedBeamSearch(vocabulary_of(self._decoding), self.config, self.config.threads or None)
             self._global = self._compile(search, self.configured_entities(), report=True)
             self._search = search
@@ -125,6 +124,8 @@ class BiasedBeamInfer:
 
     def normalized(self, lists: Sequence[EntityList]) -> NormalizedList:
         """The entities as this model can write them, with notes on what was changed."""
+        from nemo_bias.normalization import normalize_entities
+
         entities = tuple(entity for each in lists for entity in each)
         notes = tuple(note for each in lists for note in each.notes)
         return normalize_entities(EntityList(entities, notes), vocabulary_of(self._decoding).alphabet)

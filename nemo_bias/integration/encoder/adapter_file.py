@@ -20,6 +20,7 @@ from omegaconf.nodes import AnyNode
 from nemo_bias.integration.encoder.adapter_config import adapter_config, recogniser_of
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, biasing_adapters
 from nemo_bias.integration.encoder.conformer import check_encoder, check_recogniser, is_ours
+from nemo_bias.integration.registration.patches import check_registered
 
 # What an OmegaConf config is made of; with tensors, all that such a file may hold.
 HARMLESS: list[Any] = [
@@ -77,7 +78,9 @@ def load_adapter(
     Raises:
         AdapterFileError: the file is broken, has no such adapter, was made for another recogniser, has weights of other
             sizes than `changes` ask for, or the model has an adapter of that name already.
+        UnknownNeMoError: this package stays out of an unknown NeMo.
     """
+    check_registered()
     content = read_adapter_file(path)
     configs = content["__cfg__"]
     found = {key.rpartition(":")[2]: states for key, states in content.items() if key != "__cfg__"}

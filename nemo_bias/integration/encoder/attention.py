@@ -15,6 +15,7 @@ from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.attention_plot import Attention, TimedWord
 from nemo_bias.integration.decoding.api import set_entities
 from nemo_bias.integration.decoding.manifest_entities import biased_decoders
+from nemo_bias.integration.registration.patches import UnknownNeMoError
 from nemo_bias.integration.switch import OFF_SWITCH, switched_off
 
 if TYPE_CHECKING:
@@ -70,9 +71,7 @@ def attention_of(
         path = _greedy_path(model, audio)
     found, adapter.found = adapter.found, None
     if found is None or found.biasing is None:
-        raise RuntimeError(
-            "nemo_bias does not know this NeMo: the encoder has not called the adapter; install nemo_toolkit 3.0"
-        )
+        raise UnknownNeMoError("the encoder has not called the adapter")
     nothing = found.biasing.subword_log_probs[0, : len(path), :, 0].float().exp().mean(dim=1, keepdim=True).cpu().numpy()
     attention = found.biasing.entity_probabilities()[0, : len(path)].float().cpu().numpy()
     chosen = found.biasing.chosen[0].tolist()

@@ -7,7 +7,6 @@ layers have. `model.add_adapter` fills in what the adapter must know of the reco
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -23,6 +22,7 @@ from nemo_bias.integration.encoder.adapter_config import (
     query_layers,
     recogniser_of,
 )
+from nemo_bias.integration.registration.patches import wrap_method
 from nemo_bias.integration.registration.targets import OUR_PREFIX
 from nemo_bias.options import typed_config
 
@@ -31,7 +31,7 @@ def apply(module: ModuleType) -> None:
     """Extends one of NeMo's modules in ``EXTENDED``.
 
     Raises:
-        RuntimeError: the module is not the one that this package knows.
+        UnknownNeMoError: the module is not the one that this package knows.
     """
     EXTENDED[module.__name__.rpartition(".")[2]](module)
 
@@ -55,21 +55,6 @@ EXTENDED: dict[str, Callable[[ModuleType], None]] = {
     "conformer_encoder": _extend_encoder,
     "asr_adapter_mixins": _extend_model,
 }
-
-
-def wrap_method(owner: type, name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Replaces a method that a class defines itself by what `wrapper` makes of it; once, however often it is called.
-
-    Raises:
-        RuntimeError: there is no such method.
-    """
-    original = vars(owner).get(name)
-    if original is None:
-        raise RuntimeError(f"nemo_bias does not know this NeMo: {owner.__name__}.{name} is gone; install nemo_toolkit 3.0")
-    if not hasattr(original, "nemo_bias"):
-        wrapped = functools.wraps(original)(wrapper(original))
-        wrapped.nemo_bias = True  # type: ignore[attr-defined]
-        setattr(owner, name, wrapped)
 
 
 def is_ours(cfg: Any) -> bool:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nemo_bias.integration.encoder.adapter_config import ctc_head
+from nemo_bias.integration.registration.patches import UnknownNeMoError
 
 if TYPE_CHECKING:
     from nemo_bias.integration.decoding.strategy import BiasedBeamInfer
@@ -43,7 +44,7 @@ def handed_over(model: Any, adapters: Sequence[BiasingAdapter], decoders: Sequen
     A frame without bias has the same log-probs, bit for bit, as with the adapters.
 
     Raises:
-        RuntimeError: the model's encoder and CTC decoder did not run as this package knows it.
+        UnknownNeMoError: the model's encoder and CTC decoder did not run as this package knows it.
     """
     encoded: list[Tensor] = []  # the encoder's output before the first adapter and after the last, [B, D, T]
     decoded = False
@@ -72,9 +73,8 @@ def handed_over(model: Any, adapters: Sequence[BiasingAdapter], decoders: Sequen
     try:
         yield
         if len(encoded) != 2 or not decoded:
-            raise RuntimeError(
-                f"nemo_bias does not know this NeMo: {type(model).__name__} does not run its encoder once a batch and its "
-                "CTC decoder on the result; install nemo_toolkit 3.0, or do without the adapter"
+            raise UnknownNeMoError(
+                f"{type(model).__name__} does not run its encoder once a batch and its CTC decoder on the result"
             )
     except BaseException:
         forget(decoders)

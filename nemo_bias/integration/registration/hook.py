@@ -1,6 +1,7 @@
 """Runs our registration right after NeMo's modules are imported, and costs nothing until then.
 
-Standard library only: this module is imported while NeMo itself is being imported.
+Standard library only: this module is imported while NeMo itself is being imported. What it runs in turn imports nothing that
+only decoding with a list needs.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import importlib.machinery
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+
+from nemo_bias.integration.registration.patches import UnknownNeMoError, attempt
 
 # NeMo module -> our module, whose `apply(module)` extends it.
 EXTENSIONS = {
@@ -24,20 +27,30 @@ EXTENSIONS = {
     "nemo.collections.asr.models.hybrid_rnnt_ctc_models": "nemo_bias.integration.decoding.manifest_entities",
     "nemo.collections.asr.models.hybrid_rnnt_ctc_bpe_models": "nemo_bias.integration.decoding.manifest_entities",
 }
+COLLECTION = "nemo.collections.asr"  # which imports all of them
 
 
 def install() -> None:
     """Extends the modules that NeMo has imported already, and the others when it imports them. Idempotent."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
-        for name in EXTENSIONS:
+        for name in (*EXTENSIONS, COLLECTION):
             module = sys.modules.get(name)
             if module is not None and not getattr(module.__spec__, "_initializing", False):
                 _extend(module)
 
 
 def _extend(module: ModuleType) -> None:
-    importlib.import_module(EXTENSIONS[module.__name__]).apply(module)
+    if module.__name__ == COLLECTION:
+        attempt(_check_all_extended)
+    else:
+        attempt(lambda: importlib.import_module(EXTENSIONS[module.__name__]).apply(module))
+
+
+def _check_all_extended() -> None:
+    missing = [name for name in EXTENSIONS if name not in sys.modules]
+    if missing:
+        raise UnknownNeMoError(f"{COLLECTION} does not import {missing[0]}")
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -46,7 +59,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in EXTENSIONS:
+        if fullname not in EXTENSIONS and fullname != COLLECTION:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:

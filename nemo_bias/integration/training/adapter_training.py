@@ -1,21 +1,20 @@
 """Trains a biasing adapter in any Lightning trainer: freezes the recogniser, adds a loss for each part, measures the parts.
 
-Lightning finds the callback by the package's entry point, so NeMo's own training scripts run it unmodified. It does nothing
-for a model without an enabled biasing adapter.
+Lightning finds the callback by the package's entry point, so NeMo's own training scripts run it unmodified. For a model
+without an enabled biasing adapter it does nothing and loads nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lightning.pytorch import Callback
 from torch import Tensor
 
-from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Found, Offer, enabled_adapters
-from nemo_bias.integration.training.contextual_training import ContextualTraining
-from nemo_bias.integration.training.phone_training import PhoneTraining
+if TYPE_CHECKING:
+    from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Found, Offer
 
 
 class PartTraining(Protocol):
@@ -50,16 +49,24 @@ class AdapterTraining(Callback):  # type: ignore[misc]
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Freezes the recogniser, before Lightning wraps the model for several processes."""
-        adapters = enabled_adapters(pl_module)
-        self._adapter = adapters[0] if adapters and stage == "fit" else None
-        if self._adapter is None:
+        self._adapter = None
+        if stage != "fit" or not hasattr(getattr(pl_module, "encoder", None), "adapter_layer"):
             return
+        from nemo_bias.integration.encoder.biasing_adapter import enabled_adapters
+
+        adapters = enabled_adapters(pl_module)
+        if not adapters:
+            return
+        self._adapter = adapters[0]
         if len(adapters) > 1:
             raise ValueError("more than one biasing adapter is enabled; disable all but the one to be trained")
         trained = self._adapter.trained_parts()
         own = {id(parameter) for part in trained.values() for parameter in part.parameters()}
         for parameter in pl_module.parameters():
             parameter.requires_grad_(id(parameter) in own)
+        from nemo_bias.integration.training.contextual_training import ContextualTraining
+        from nemo_bias.integration.training.phone_training import PhoneTraining
+
         texts, marked = _read_manifests(pl_module)
         self._parts = []
         if "contextual" in trained:
@@ -73,7 +80,7 @@ class AdapterTraining(Callback):  # type: ignore[misc]
             return
         _set_modes(pl_module, self._adapter)
         self._adapter.supervisor = self
-        offer = Offer()
+        offer = _nothing_offered()
         for part in self._parts:
             offer = part.draw(_transcripts(batch), offer)
         self._adapter.offer(offer)
@@ -100,7 +107,7 @@ class AdapterTraining(Callback):  # type: ignore[misc]
     ) -> None:
         """Offers all that is spoken in the batch, and distractors; labels the batch."""
         if self._adapter is not None and self._validating:
-            offer = Offer()
+            offer = _nothing_offered()
             for part in self._parts:
                 offer = part.expect(_transcripts(batch), offer)
             self._adapter.offer(offer)
@@ -121,6 +128,12 @@ class AdapterTraining(Callback):  # type: ignore[misc]
                 for name, value in part.end_validation().items():
                     pl_module.log(name, value, prog_bar=True, sync_dist=True)
             self._validating = False
+
+
+def _nothing_offered() -> Offer:
+    from nemo_bias.integration.encoder.biasing_adapter import Offer
+
+    return Offer()
 
 
 def _set_modes(model: Any, adapter: BiasingAdapter) -> None:
