@@ -40,8 +40,8 @@ CASES = {  # name, content, text, weight, spellings, pronunciations, class, line
     ),
     "sherpa": (
         "a.txt",
-        "LOUIS XIV :3.0\nHELLO WORLD\n",
-        [("LOUIS XIV", 2, (), (), "", 1), ("HELLO WORLD", 1, (), (), "", 2)],
+        "LOUIS XIV :3.0\nHELLO WORLD\nPORT MORESBY :1.5\n",
+        [("LOUIS XIV", 2, (), (), "", 1), ("HELLO WORLD", 1, (), (), "", 2), ("PORT MORESBY", 1, (), (), "", 3)],
     ),
     "aws": (
         "a.txt",
@@ -65,9 +65,8 @@ def test_formats(tmp_path: Path, case: str) -> None:
 
 def test_format_argument_overrules_the_guess(tmp_path: Path) -> None:
     assert [e.text for e in read(tmp_path, "snake_case\n", "text")] == ["snake_case"]
-    guessed = read(tmp_path, "plain\nsnake_case\n")
-    assert guessed.entities[1].spellings == ("case",)
-    assert "ctc_ws format because line 2 has an underscore" in guessed.notes[0]
+    assert read(tmp_path, "1. FC\n2. Liga\n", "text").notes == ()
+    assert [e.text for e in read(tmp_path, "foo_bar\n", "ctc_ws")] == ["foo"]
 
 
 def test_empty_file_is_an_empty_list_with_a_note(tmp_path: Path) -> None:
@@ -103,7 +102,19 @@ BROKEN: dict[
     str, tuple[str, str, str | bytes, int, str]
 ] = {  # name, format, content, line of the error (0: none), words of the message
     "unknown format": ("a.txt", "tvs", "x", 0, 'did you mean "tsv"'),
-    "csv": ("a.csv", "auto", "text,weight\nFoo,1", 0, "comma-separated"),
+    "csv without a known column": (
+        "a.csv",
+        "auto",
+        "id,who\n1,Foo",
+        1,
+        "no column is called text, phrase, name, but 'id', 'who'",
+    ),
+    "csv column twice": ("a.csv", "auto", "text,Text\na,b", 1, "given twice"),
+    "csv weight twice": ("a.csv", "auto", "name,weight,weight\nFoo,1,1", 1, "given twice"),
+    "csv too many cells": ("a.csv", "auto", "text,weight\n\nEdmond, Oklahoma,1", 3, "into quotation marks"),
+    "csv empty phrase": ("a.csv", "auto", "name;weight\n;1", 2, "the cell of the phrase is empty"),
+    "csv weight": ("a.csv", "auto", "name;weight\nFoo;1,5", 2, "'1,5' is not a number"),
+    "itemized": ("a.txt", "itemized", "1. Foo\nBar", 2, "no number or bullet"),
     "bad utf-8": ("a.txt", "auto", b"Foo\nJ\xfcrgen\n", 2, "0xfc is not UTF-8"),
     "utf-16": ("a.txt", "auto", "Foo".encode("utf-16"), 1, "is not UTF-8"),
     "control character": ("a.txt", "text", "Foo\nB\x07ar", 2, "U+0007"),
@@ -138,7 +149,7 @@ BROKEN: dict[
     "json spellings type": ("a.jsonl", "auto", '{"text": "Foo", "spellings": [1]}', 1, "spelling is a number"),
     "json spellings object": ("a.jsonl", "auto", '{"text": "Foo", "spellings": {}}', 1, "spellings is an object"),
     "json half a character": ("a.jsonl", "auto", r'"a\ud800"', 1, "U+D800"),
-    "ctc_ws empty spelling": ("a.txt", "auto", "foo_\n", 1, "spelling is empty"),
+    "ctc_ws empty spelling": ("a.txt", "ctc_ws", "foo_\n", 1, "spelling is empty"),
     "ctc_ws empty word": ("a.txt", "auto", "ok_o k\n_foo\n", 2, "text is empty"),
     "sherpa score": ("a.txt", "sherpa", "FOO :x", 1, "score 'x' is not a number"),
     "sherpa score alone": ("a.txt", "sherpa", ":2", 1, "text is empty"),

@@ -17,7 +17,7 @@ class BiasedBeamConfig(DecodingOptions):
     """Options of the decoding strategy `biased_beam`, beside those of decoding; README.md has the same table."""
 
     entity_file: Optional[str] = option(None, "file with the entity list; null: none")  # noqa: UP045
-    entity_format: str = option("auto", "its format: auto, text, tsv, jsonl, ctc_ws, sherpa or aws")
+    entity_format: str = option("auto", "its format: auto, text, itemized, tsv, csv, jsonl, ctc_ws, sherpa or aws")
     entities: list[Any] = option(
         [], "more entities, given in the config: strings, or mappings with the keys of a JSONL list"
     )
