@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nemo_bias.entity_files import FORMATS, KEYS, InvalidError, read_items, short, suggestion
+from nemo_bias.entity_files import FORMATS, KEYS, InvalidError, read_items
 from nemo_bias.entity_notes import suspicions
+from nemo_bias.messages import short, suggestion
 
 MAX_LENGTH = 200  # characters of a text or spelling; a longer one shows that the file is no list of phrases
 

@@ -18,11 +18,12 @@ A blank line holds no entity, and a line that begins with ``#`` is a comment. Th
 from __future__ import annotations
 
 import csv
-import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
+
+from nemo_bias.messages import short, suggestion
 
 SHERPA_SCORE = 1.5  # sherpa-onnx's default hotwords score, which is our weight 1
 KEYS = ("text", "weight", "spellings", "pronunciations", "class")  # of an entity, in tables and in JSON
@@ -347,15 +348,3 @@ def _number(text: str, name: str) -> float:
     if not re.fullmatch(_NUMBER, text):
         raise InvalidError(f"{name} {short(text)} is not a number; give a number of 0 or more")
     return float(text)
-
-
-def short(value: object) -> str:
-    """A value as an error shows it: quoted, with escapes, and cut."""
-    return ascii(str(value)[:40])
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """A question for the known word that is nearest, "" if none is near."""
-    by_lower = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(word.lower()[:40], by_lower, n=1)
-    return f', did you mean "{by_lower[near[0]]}"?' if near else ""

@@ -34,6 +34,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from nemo_bias.command_line import command
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import LogProbs, experiment_list
@@ -93,6 +94,7 @@ class Timing:
     decode_ratio: float = float("nan")
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code: 0, or 2 if an input cannot be used."""
     parser = _parser()
@@ -101,21 +103,17 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("give --log-probs, --manifest and --tokenizer together")
     torch.set_num_threads(1)
     quiet_nemo()
-    try:
-        listed = options.phrases.read_text(encoding="utf-8").splitlines() if options.phrases else None
-        phrases = list(dict.fromkeys(listed or random_phrases(max(SIZES), seed=1)))
-        if options.log_probs:
-            report = measure_real(options, phrases)
-        else:
-            if len(phrases) < max(SIZES):
-                raise ValueError(f"--phrases: {len(phrases)} distinct phrases; {max(SIZES)} are needed")
-            with tempfile.TemporaryDirectory() as folder:
-                report = measure(phrases[: max(SIZES)], folder, options.repeats)
-        if options.json:
-            options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    except (OSError, ValueError) as error:
-        print(f"benchmark_decoders.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    listed = options.phrases.read_text(encoding="utf-8").splitlines() if options.phrases else None
+    phrases = list(dict.fromkeys(listed or random_phrases(max(SIZES), seed=1)))
+    if options.log_probs:
+        report = measure_real(options, phrases)
+    else:
+        if len(phrases) < max(SIZES):
+            raise ValueError(f"--phrases: {len(phrases)} distinct phrases; {max(SIZES)} are needed")
+        with tempfile.TemporaryDirectory() as folder:
+            report = measure(phrases[: max(SIZES)], folder, options.repeats)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(markdown(report))
     return 0
 

@@ -13,14 +13,18 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
+import sys
 import time
 from pathlib import Path
 
 import torch
 
+from nemo_bias.command_line import command
+
 DEMO = Path(__file__).resolve().parent / "demo" / "demo.nemo"
 
 
+@command
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,9 +39,8 @@ def main() -> None:
     from nemo_bias import BiasingAdapterConfig
     from nemo_bias.adapter.config import PhoneHeadConfig
     from nemo_bias.integration.encoder.biasing_adapter import Offer
-    from nemo_bias.integration.model import quiet_nemo, restore_ctc_model
+    from nemo_bias.integration.model import restore_ctc_model
 
-    quiet_nemo()
     model = restore_ctc_model(args.model)
     model.add_adapter("names", cfg=BiasingAdapterConfig(phones=PhoneHeadConfig()))
     model.eval()
@@ -73,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

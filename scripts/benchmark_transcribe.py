@@ -17,31 +17,29 @@ from typing import Any
 
 import torch
 
+from nemo_bias.command_line import command
+
 DEMO = Path(__file__).resolve().parent / "demo"
 
 
-def main() -> int:
-    """Prints a table; returns the exit code: 0, or 2 if an input cannot be used."""
+@command
+def main() -> None:
+    """Prints a table."""
     options = _arguments()
     from nemo_bias import load_adapter, set_entities
     from nemo_bias.evaluation.comparison import experiment_list
     from nemo_bias.evaluation.manifest import read_manifest
     from nemo_bias.evaluation.speed import median_seconds
-    from nemo_bias.integration.model import quiet_nemo, restore_ctc_model
+    from nemo_bias.integration.model import restore_ctc_model
 
     torch.set_num_threads(1)
-    quiet_nemo()
-    try:
-        items = read_manifest(options.manifest, ("audio_filepath", "text"))[: options.utterances]
-        audio = [str(options.manifest.parent / item["audio_filepath"]) for item in items]
-        phrases = options.phrases.read_text(encoding="utf-8").splitlines()
-        entities = experiment_list([{**item, "entities": []} for item in items], phrases, options.count).distractors
-        model = restore_ctc_model(options.model)
-        if options.adapter:
-            load_adapter(model, options.adapter)
-    except (OSError, TypeError, ValueError) as error:
-        print(f"benchmark_transcribe.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    items = read_manifest(options.manifest, ("audio_filepath", "text"))[: options.utterances]
+    audio = [str(options.manifest.parent / item["audio_filepath"]) for item in items]
+    phrases = options.phrases.read_text(encoding="utf-8").splitlines()
+    entities = experiment_list([{**item, "entities": []} for item in items], phrases, options.count).distractors
+    model = restore_ctc_model(options.model)
+    if options.adapter:
+        load_adapter(model, options.adapter)
     decoders = {"greedy_batch": _decoding(model)}
     start = time.process_time()
     set_entities(model, entities, adapter=False, threads=1)

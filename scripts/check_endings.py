@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from nemo_bias.command_line import command
 from nemo_bias.evaluation.comparison import Utterances
 from nemo_bias.evaluation.endings import EndingsRow, endings_markdown, measure_endings
 from nemo_bias.evaluation.log_probs_file import read_log_probs
@@ -28,6 +29,7 @@ from nemo_bias.integration.decoding.nemo_decoders import nemo_vocabulary
 from nemo_bias.integration.model import quiet_nemo, restore_ctc_model, sentencepiece_tokenizer
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code: 0, or 2 if an input cannot be used."""
     parser = _parser()
@@ -36,11 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("give --log-probs and --tokenizer together")
     torch.set_num_threads(1)
     quiet_nemo()
-    try:
-        rows = _measure_all(options)
-    except (OSError, TypeError, ValueError) as error:
-        print(f"check_endings.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    rows = _measure_all(options)
     print(endings_markdown(rows))
     if options.show:
         for row in rows:

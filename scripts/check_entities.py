@@ -12,14 +12,14 @@ the lexicon cannot be read.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-from pathlib import Path
 from typing import Any
 
+from nemo_bias.command_line import command
 from nemo_bias.entities import FORMATS, EntityList, read_entities
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -32,15 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not (options.model or options.pronunciations):
         parser.error("give --model, --pronunciations or both")
     all_fine = True
-    try:
-        entities = read_entities(options.list, options.format)
-        if options.pronunciations:
-            all_fine &= _show_pronunciations(entities, options.list, options.lexicon)
-        if options.model:
-            all_fine &= _show_writing(entities, options.list, options.model)
-    except (OSError, TypeError, ValueError) as error:
-        print(f"check_entities.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    entities = read_entities(options.list, options.format)
+    if options.pronunciations:
+        all_fine &= _show_pronunciations(entities, options.list, options.lexicon)
+    if options.model:
+        all_fine &= _show_writing(entities, options.list, options.model)
     return 0 if all_fine else 1
 
 
@@ -64,8 +60,6 @@ def _show_writing(entities: EntityList, name: str, model: str) -> bool:
     from nemo_bias.decoder.entity_list import compile_list
     from nemo_bias.normalization import normalize_entities
 
-    if not Path(model).is_file():
-        raise FileNotFoundError(f"no model {model}")
     vocabulary = model_vocabulary(model)
     normalized = normalize_entities(entities, vocabulary.alphabet)
     written = compile_list(normalized.phrases, vocabulary).written
@@ -82,18 +76,11 @@ def _show_writing(entities: EntityList, name: str, model: str) -> bool:
 
 def model_vocabulary(path: str) -> Any:
     """The tokens of a checkpoint's CTC decoder."""
-    logging.disable(logging.WARNING)
-    from nemo.collections.asr.models import ASRModel
-    from nemo.utils import logging as nemo_logging
-
     from nemo_bias.integration.decoding.strategy import vocabulary_of
+    from nemo_bias.integration.encoder.adapter_config import ctc_decoding
+    from nemo_bias.integration.model import restore_model
 
-    nemo_logging._logger.addFilter(lambda record: record.levelno >= logging.ERROR)
-    model = ASRModel.restore_from(path, map_location="cpu")
-    decoding = getattr(model, "ctc_decoding", None) or getattr(model, "decoding", None)
-    if decoding is None or not type(decoding).__name__.startswith("CTC"):
-        raise TypeError(f"{type(model).__name__} has no CTC decoder")
-    return vocabulary_of(decoding)
+    return vocabulary_of(ctc_decoding(restore_model(path, "cpu")))
 
 
 if __name__ == "__main__":

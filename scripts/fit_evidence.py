@@ -33,6 +33,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from nemo_bias.command_line import command
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.frequencies import word_frequencies
 from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights
@@ -47,18 +48,13 @@ from nemo_bias.integration.model import quiet_nemo
 Made = tuple[Regime, Experiment, ArcSet]  # a set of arcs, and what it was made of
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code: 0, or 2 if an input cannot be used."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
     quiet_nemo()
-    try:
-        report = _run(options)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        print(f"fit_evidence.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print(report)
-    return 0
+    print(_run(options))
 
 
 def _run(options: argparse.Namespace) -> str:

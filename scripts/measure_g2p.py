@@ -16,6 +16,7 @@ from itertools import pairwise
 import kaldialign
 import numpy as np
 
+from nemo_bias.command_line import command
 from nemo_bias.pronunciation.g2p import NeuralG2P, Reading
 from nemo_bias.pronunciation.lexicon import Lexicon
 from nemo_bias.pronunciation.spelling import letter_names, must_be_spelled, spelled_share
@@ -23,17 +24,14 @@ from nemo_bias.pronunciation.spelling import letter_names, must_be_spelled, spel
 EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0)  # of the probabilities that are shown together
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code: 0, or 2 if the lexicon cannot be read."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lexicon", metavar="FILE", help="in CMUdict's format, or cmudict")
     parser.add_argument("--words", type=int, default=20_000, metavar="N", help="drawn at random; default: 20000")
     options = parser.parse_args(arguments)
-    try:
-        lexicon = Lexicon(options.lexicon)
-    except ValueError as error:
-        print(f"measure_g2p.py: {error}", file=sys.stderr)
-        return 2
+    lexicon = Lexicon(options.lexicon)
     plain = [word for word in lexicon if word.isascii() and word.isalpha()]
     words = [word for word in plain if len(word) > 2]
     _show_accuracy(lexicon, random.Random(0).sample(words, min(options.words, len(words))))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from nemo_bias.command_line import command
 
 if TYPE_CHECKING:
     from nemo_bias.evaluation import BiasingScore
@@ -27,6 +28,7 @@ COLOURS = {RIGHT: ("\033[1;32m", "\033[0m"), WRONG: ("\033[1;31m", "\033[0m"), S
 MARKS = {RIGHT: ("[", "]"), WRONG: ("!", "!"), SPOKEN: ("[", "]")}
 
 
+@command
 def main() -> None:
     """Prints each clip's reference and its text in four ways, then the scores and what they say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -40,8 +42,9 @@ def main() -> None:
     from nemo_bias import load_adapter, read_entities, set_entities
     from nemo_bias.evaluation import read_manifest, score
     from nemo_bias.evaluation.occurrences import PhraseIndex
+    from nemo_bias.integration.model import restore_model
 
-    model = quiet_restore(str(DEMO / "demo.nemo"))
+    model = restore_model(DEMO / "demo.nemo", "cpu")
     clips = read_manifest(DEMO / "clips.jsonl")
     audio = [str(DEMO / clip["audio_filepath"]) for clip in clips]
     entities = str(DEMO / "entities.txt")
@@ -76,16 +79,6 @@ def main() -> None:
     print(f"\n{summary(scores[GREEDY], scores[BOTH])}")
     if args.json:
         write_json(Path(args.json), clips, hypotheses, {way: result.as_dict() for way, result in scores.items()})
-
-
-def quiet_restore(path: str) -> Any:
-    """Restores a NeMo model without NeMo's usual notices."""
-    logging.disable(logging.WARNING)
-    from nemo.collections.asr.models import ASRModel
-    from nemo.utils import logging as nemo_logging
-
-    nemo_logging._logger.addFilter(lambda record: record.levelno >= logging.ERROR)
-    return ASRModel.restore_from(path, map_location="cpu").eval()
 
 
 def judged(reference: Words, text: Words, index: PhraseIndex) -> dict[Occurrence, str]:
@@ -154,4 +147,4 @@ def write_json(path: Path, clips: list[dict[str, Any]], hypotheses: dict[str, li
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

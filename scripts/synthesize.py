@@ -14,32 +14,30 @@ import sys
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from nemo_bias.command_line import command
 from nemo_bias.synthesis.manifest import SynthesisConfig, SynthesisSummary, synthesize
 from nemo_bias.synthesis.speech import LONGEST, SHORTEST
 
 NOTES_SHOWN = 20
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        config = SynthesisConfig(
-            options.sentences, options.hours, options.names, tuple(options.exclude), options.insert, options.seed
-        )
-        bar_format = "{percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of audio [{elapsed}<{remaining}]"
-        with tqdm(total=config.hours, bar_format=bar_format) as bar:
+    config = SynthesisConfig(
+        options.sentences, options.hours, options.names, tuple(options.exclude), options.insert, options.seed
+    )
+    bar_format = "{percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h of audio [{elapsed}<{remaining}]"
+    with tqdm(total=config.hours, bar_format=bar_format) as bar:
 
-            def progress(seconds: float) -> None:
-                bar.update(min(seconds / 3600, bar.total - bar.n))  # the last utterance goes beyond the total
+        def progress(seconds: float) -> None:
+            bar.update(min(seconds / 3600, bar.total - bar.n))  # the last utterance goes beyond the total
 
+        try:
             summary = synthesize(config, options.output, options.workers, progress)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"synthesize.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("synthesize.py: interrupted; the same command continues the run", file=sys.stderr)
-        return 130
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command continues the run") from None
     _print_summary(summary)
     return 0
 

@@ -16,13 +16,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
+from nemo_bias.command_line import command
 
-def main() -> int:
-    """Restores the model, adds or loads the adapter, and trains it; returns the exit code, 2 if an input cannot be used."""
+
+@command
+def main() -> None:
+    """Restores the model, adds or loads the adapter, and trains it."""
     args = _arguments()
 
     print("Loading NeMo ...", flush=True)
@@ -30,11 +32,10 @@ def main() -> int:
 
     from nemo_bias.integration.encoder.adapter_config import BiasingAdapterConfig
     from nemo_bias.integration.encoder.adapter_file import load_adapter
-    from nemo_bias.integration.model import quiet_nemo
+    from nemo_bias.integration.model import restore_model
     from nemo_bias.integration.training.cached_training import TrainingRun, train_adapter
     from nemo_bias.options import typed_config
 
-    quiet_nemo()
     torch.manual_seed(0)
     cache = args.cache or args.output.with_suffix(".cache")
     run = TrainingRun(
@@ -48,27 +49,16 @@ def main() -> int:
         learning_rate=args.learning_rate,
         log_dir=args.logs,
     )
-    try:
-        model = restore(args.model)
-        options = OmegaConf.from_dotlist(args.options)
-        if args.start:
-            load_adapter(model, args.start, args.name, options)
-        else:
-            model.add_adapter(args.name, cfg=OmegaConf.structured(typed_config(BiasingAdapterConfig, options, "adapter")))
-        print(f"Training: {', '.join(model.encoder.adapter_layer[args.name].trained_parts())}", flush=True)
-        train_adapter(model, args.name, run)
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        print(f"train_adapter.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    run.check()
+    model = restore_model(args.model)
+    options = OmegaConf.from_dotlist(args.options)
+    if args.start:
+        load_adapter(model, args.start, args.name, options)
+    else:
+        model.add_adapter(args.name, cfg=OmegaConf.structured(typed_config(BiasingAdapterConfig, options, "adapter")))
+    print(f"Training: {', '.join(model.encoder.adapter_layer[args.name].trained_parts())}", flush=True)
+    train_adapter(model, args.name, run)
     print(f"{args.output}: the adapter {args.name!r}; {cache} may be deleted")
-    return 0
-
-
-def restore(path: str) -> Any:
-    """Restores a NeMo model on the GPU if there is one."""
-    from nemo.collections.asr.models import ASRModel
-
-    return ASRModel.restore_from(path).eval()
 
 
 def _arguments() -> argparse.Namespace:

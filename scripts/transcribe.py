@@ -14,8 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecodingConfig
-from nemo.core.config import hydra_runner
+from nemo_bias.command_line import command, quiet_libraries
+
+quiet_libraries()
+
+from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecodingConfig  # noqa: E402
+from nemo.core.config import hydra_runner  # noqa: E402
+
+from nemo_bias.integration.model import quiet_nemo, restore_model  # noqa: E402
 
 
 # OmegaConf reads the annotations, and knows Optional[X] better than X | None.
@@ -37,15 +43,14 @@ class TranscriptionConfig:
 
 @hydra_runner(config_name="TranscriptionConfig", schema=TranscriptionConfig)
 def main(cfg: Any) -> None:
-    """Transcribes and writes, or ends with a line that says what is wrong."""
-    try:
-        transcribe(cfg)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        sys.exit(f"transcribe.py: {' '.join(str(error).split())}")
+    """What Hydra runs."""
+    if code := transcribe(cfg):
+        sys.exit(code)
 
 
+@command
 def transcribe(cfg: Any) -> None:
-    """Does what the config says."""
+    """Transcribes and writes."""
     from nemo_bias.evaluation import read_manifest, write_manifest
     from nemo_bias.integration.decoding.manifest_entities import biased_decoders
     from nemo_bias.integration.decoding.transcription import audio_items, transcribe_items
@@ -63,15 +68,18 @@ def transcribe(cfg: Any) -> None:
         raise ValueError(f"{source}: holds nothing to transcribe")
     model = restore(cfg)
     if hasattr(model, "ctc_decoding"):
-        model.change_decoding_strategy(cfg.ctc_decoding, decoder_type="ctc")
+        model.change_decoding_strategy(cfg.ctc_decoding, decoder_type="ctc", verbose=False)
     elif hasattr(model, "joint") or not hasattr(model, "change_decoding_strategy"):
-        raise TypeError(f"{type(model).__name__} has no CTC decoder")
+        raise TypeError(f"{type(model).__name__} has no CTC decoder; give a CTC or hybrid model")
     else:
-        model.change_decoding_strategy(cfg.ctc_decoding)
+        model.change_decoding_strategy(cfg.ctc_decoding, verbose=False)
     for decoder in biased_decoders(model):
         decoder.prepare()  # so that a broken list is known before the audio is read
     results = transcribe_items(
-        model, items, folder, timestamps=cfg.timestamps, batch_size=cfg.batch_size, num_workers=cfg.num_workers
+        *(model, items, folder, cfg.timestamps),
+        progress=sys.stderr.isatty(),
+        batch_size=cfg.batch_size,
+        num_workers=cfg.num_workers,
     )
     output = Path(cfg.output_filename or f"{source.with_suffix('')}_predicted.jsonl")
     write_manifest(output, results)
@@ -81,18 +89,15 @@ def transcribe(cfg: Any) -> None:
 
 def restore(cfg: Any) -> Any:
     """The model, on the GPU if there is one."""
-    import torch
-    from nemo.collections.asr.models import ASRModel
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     if (cfg.model_path is None) == (cfg.pretrained_name is None):
         raise ValueError("give either model_path=MODEL.nemo or pretrained_name=NAME")
-    if cfg.pretrained_name is not None:
-        return ASRModel.from_pretrained(cfg.pretrained_name, map_location=device).eval()
-    if not Path(cfg.model_path).is_file():
-        raise FileNotFoundError(f"no model {cfg.model_path}")
-    return ASRModel.restore_from(cfg.model_path, map_location=device).eval()
+    if cfg.model_path is not None:
+        return restore_model(cfg.model_path)
+    from nemo.collections.asr.models import ASRModel
+
+    return ASRModel.from_pretrained(cfg.pretrained_name).eval()
 
 
 if __name__ == "__main__":
+    quiet_nemo()
     main()

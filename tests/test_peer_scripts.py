@@ -68,7 +68,7 @@ def data(tmp_path_factory):
     for split in ("dev", "test"):
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         write_log_probs(folder / f"{split}.npz", log_probs)
-        (folder / f"{split}_one.txt").write_text("metz\nboloni\nwed met\n")
+        (folder / f"{split}_one.txt").write_text("mets\nboloni\nwed met\n")
     for split, phrases in {"dev": "dell\n", "test": "dell\nnibodu\n\ntwo\n"}.items():
         (folder / f"{split}_two.txt").write_text(phrases)
     (folder / "distractors.txt").write_text("tell me\nlondon\nhello\n")
@@ -119,7 +119,9 @@ def test_near_lists_by_pronunciation(compare_peers, data, tmp_path, capsys, monk
 def test_distractors_exclude_words_that_are_said(compare_peers, data, tmp_path, capsys):
     assert compare_peers(arguments(data, tmp_path, "--sizes", "3")) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error == "compare_peers.py: 3 distractors wanted, but only 2 share no word with a reference"
+    assert error == (
+        "compare_peers.py: 3 distractors wanted, but only 2 share no word with a reference; add some, or ask for fewer"
+    )
 
 
 @pytest.mark.parametrize(

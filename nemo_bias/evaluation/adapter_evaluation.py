@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,20 +190,3 @@ def adapter_markdown(rows: Sequence[AdapterRow]) -> str:
         cells += ["-" if number is None else f"{number:.1f}" for number in numbers]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def encoded_sets(
-    model: Any, cache: LayerCache, items: Sequence[Mapping[str, Any]], sources: Sequence[str]
-) -> dict[str, EncodedSet]:
-    """A manifest by source, the folder that its audio paths start with.
-
-    Raises:
-        ValueError: there is nothing of a source.
-    """
-    sets = {}
-    for source in sources:
-        numbers = [k for k, item in enumerate(items) if Path(item["audio_filepath"]).parts[0] == source]
-        if not numbers:
-            raise ValueError(f"no audio_filepath starts with {source}/; change --sources")
-        sets[source] = EncodedSet(model, cache, items, numbers)
-    return sets

@@ -31,12 +31,14 @@ class System(ABC):
         name: what tables call it.
         weights: what is tried on development data; a single entry needs no tuning.
         most_phrases: it is not run on longer lists; None: it is always run.
+        package: what it needs beside NeMo; None: nothing.
         tuning_utterances: it is tuned on so many utterances, spread evenly over the development data; None: on all.
     """
 
     name: str
     weights: Sequence[Weights]
     most_phrases: int | None = None
+    package: str | None = None
     tuning_utterances: int | None = None
 
     @abstractmethod
@@ -177,7 +179,9 @@ def experiment_list(
     )
     chosen = tuple(islice(fitting, count))
     if count is not None and len(chosen) < count:
-        raise ValueError(f"{count} distractors wanted, but only {len(chosen)} share no word with a reference")
+        raise ValueError(
+            f"{count} distractors wanted, but only {len(chosen)} share no word with a reference; add some, or ask for fewer"
+        )
     return ExperimentList(f"{len(chosen):,}{' near' if count is None else ''}", tuple(entities), chosen)
 
 

@@ -33,17 +33,58 @@ def read_manifest(path: str | Path, required_fields: Sequence[str] = ()) -> list
         The items in file order.
 
     Raises:
-        ManifestError: a line is not a JSON object, or a required field is missing or of the wrong type.
-        OSError: the file cannot be read.
+        ManifestError: the file cannot be read, a line is not a JSON object, or a required field is missing or of the
+            wrong type.
     """
     return [item for _, item in _numbered_items(path, required_fields)]
 
 
+def read_predictions(path: str | Path) -> list[dict[str, Any]]:
+    """Read a prediction manifest.
+
+    Raises:
+        ManifestError: as for `read_manifest`, or there are no utterances.
+    """
+    items = read_manifest(path, PREDICTION_FIELDS)
+    if not items:
+        raise ManifestError(f"{path}:1: no utterances; write one JSON object per line")
+    return items
+
+
 def _numbered_items(path: str | Path, required_fields: Sequence[str]) -> list[tuple[int, dict[str, Any]]]:
     """Items with their line numbers."""
-    with open(path, "rb") as file:
-        lines = [(number, line) for number, line in enumerate(file, start=1) if line.strip()]
+    try:
+        with open(path, "rb") as file:
+            lines = [(number, line) for number, line in enumerate(file, start=1) if line.strip()]
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ManifestError(f"{path}: the manifest cannot be read ({reason}); give a file of JSON lines") from error
     return [(number, _parse_line(line, required_fields, where=f"{path}:{number}")) for number, line in lines]
+
+
+def by_source(
+    items: Sequence[Mapping[str, Any]], manifest: str | Path, sources: Sequence[str] | None, name: str
+) -> dict[str, list[int]]:
+    """The places of a manifest's items by source, the folder that their audio paths start with.
+
+    Args:
+        items: lines of the manifest with `audio_filepath`.
+        manifest: its name, for messages.
+        sources: which sources; None: all items are of one source.
+        name: of that one source.
+
+    Raises:
+        ManifestError: there is nothing of a source.
+    """
+    if sources is None:
+        return {name: list(range(len(items)))}
+    places: dict[str, list[int]] = {source: [] for source in sources}
+    for number, item in enumerate(items):
+        places.get(Path(item["audio_filepath"]).parts[0], []).append(number)
+    for source, numbers in places.items():
+        if not numbers:
+            raise ManifestError(f"{manifest}: no audio_filepath starts with {source}/; change --sources, or leave it out")
+    return places
 
 
 def read_baseline(path: str | Path, predictions: str | Path, items: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -59,7 +100,6 @@ def read_baseline(path: str | Path, predictions: str | Path, items: Sequence[Map
 
     Raises:
         ManifestError: a line is broken, or the two are not of the same utterances (`text` and `duration`) in the same order.
-        OSError: the manifest cannot be read.
     """
     numbered = _numbered_items(path, PREDICTION_FIELDS)
     advice = "give predictions of the same utterances in the same order"

@@ -70,8 +70,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from nemo_bias.evaluation.manifest import PREDICTION_FIELDS, ManifestError, read_baseline, read_manifest
+from nemo_bias.entities import EntityList
+from nemo_bias.evaluation.manifest import read_baseline, read_manifest, read_predictions
 from nemo_bias.evaluation.occurrences import PhraseIndex, Words, align, hits, right_words
+from nemo_bias.evaluation.written_lists import written_list
 
 
 @dataclass(frozen=True)
@@ -240,17 +242,19 @@ def score(
 
 def score_manifest(
     path: str | Path,
-    phrases: Iterable[str],
+    entities: EntityList | Iterable[Any],
     known_words: Collection[str] | None = None,
     baseline: str | Path | None = None,
 ) -> BiasingScore:
     """Score a prediction manifest.
 
-    If no reference has an upper-case letter, phrases and known words are lower-cased. Nothing else is changed.
+    The list is written as decoding writes it in the characters of the texts (`nemo_bias.evaluation.written_lists`), and
+    what cannot be written in them does not count. If no reference has an upper-case letter, known words are lower-cased.
+    Texts are not changed.
 
     Args:
         path: NeMo manifest with `duration` (seconds), `text` and `pred_text` on every line.
-        phrases: as for `score`.
+        entities: the list, or what `nemo_bias.entities.parse_entities` takes.
         known_words: as for `score`.
         baseline: prediction manifest of the same utterances in the same order, recognised without a list.
 
@@ -258,21 +262,18 @@ def score_manifest(
         The score of all its utterances.
 
     Raises:
+        EntityListError: an entity is broken.
         ManifestError: a manifest is broken or has no utterances, or the two are not of the same utterances.
-        OSError: a manifest cannot be read.
-        ValueError: a phrase has no words.
     """
-    items = read_manifest(path, PREDICTION_FIELDS)
-    if not items:
-        raise ManifestError(f"{path}:1: no utterances; write one JSON object per line")
+    items = read_predictions(path)
     references = [item["text"] for item in items]
-    if all(reference == reference.lower() for reference in references):
-        phrases = [phrase.lower() for phrase in phrases]
-        known_words = None if known_words is None else {word.lower() for word in known_words}
+    hypotheses = [item["pred_text"] for item in items]
+    if known_words is not None and all(reference == reference.lower() for reference in references):
+        known_words = {word.lower() for word in known_words}
     return score(
         references,
-        [item["pred_text"] for item in items],
-        phrases,
+        hypotheses,
+        written_list(entities, (*references, *hypotheses)).phrases,
         [item["duration"] for item in items],
         known_words,
         None if baseline is None else read_baseline(baseline, path, items),
@@ -289,8 +290,7 @@ def manifest_words(path: str | Path) -> set[str]:
         The words, as spelled there.
 
     Raises:
-        ManifestError: a line is broken or has no `text`.
-        OSError: the manifest cannot be read.
+        ManifestError: the manifest cannot be read, or a line is broken or has no `text`.
     """
     return {word for item in read_manifest(path, ("text",)) for word in item["text"].split()}
 

@@ -101,7 +101,7 @@ class Pyctcdecode(System):
     Its time grows with the list, so it is tuned on part of the data, and not run on long lists.
     """
 
-    name = "pyctcdecode"
+    name = package = "pyctcdecode"
     weights = tuple({"hotword_weight": weight} for weight in (2.0, 4.0, 8.0, 12.0, 16.0))
     tuning_utterances = 50
 

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.evaluation.audio import read_audio
 from nemo_bias.evaluation.comparison import LogProbs
 from nemo_bias.evaluation.log_probs_file import read_log_probs, write_log_probs
 
 BATCH_SIZE = 16  # utterances that the model encodes at a time
-SAMPLE_RATE = 16000  # Hz
 
 
 def log_probs_of(model: Any, items: Sequence[Mapping[str, Any]], audio_dir: str | Path) -> list[LogProbs]:
@@ -34,26 +33,18 @@ def log_probs_of(model: Any, items: Sequence[Mapping[str, Any]], audio_dir: str 
         Log-probs [T, V] of each item, in order.
 
     Raises:
-        ValueError: an audio file does not have 16,000 samples a second.
+        AudioError: an audio file is missing, is no audio, or has another sample rate.
     """
     log_probs: list[LogProbs] = [np.zeros((0, 0), np.float32)] * len(items)
     with torch.inference_mode(), tqdm(total=len(items), desc="log-probs", unit="utt") as bar:
         for chosen in batches_by_length([item["duration"] for item in items], BATCH_SIZE):
-            audio = [torch.from_numpy(_read_audio(Path(audio_dir) / items[k]["audio_filepath"])) for k in chosen]
+            audio = [torch.from_numpy(read_audio(Path(audio_dir) / items[k]["audio_filepath"])) for k in chosen]
             signal = torch.nn.utils.rnn.pad_sequence(audio, batch_first=True)
             output, lengths, _ = model(input_signal=signal, input_signal_length=torch.tensor([len(each) for each in audio]))
             for k, each, length in zip(chosen, output, lengths.tolist(), strict=True):
                 log_probs[k] = each[:length].float().numpy().copy()
             bar.update(len(chosen))
     return log_probs
-
-
-def _read_audio(path: Path) -> NDArray[np.float32]:
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    if rate != SAMPLE_RATE:
-        raise ValueError(f"{path} has {rate} samples a second; convert it to {SAMPLE_RATE}")
-    mono: NDArray[np.float32] = samples.mean(axis=1)
-    return mono
 
 
 def cached_log_probs(

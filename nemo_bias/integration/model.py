@@ -1,38 +1,67 @@
-"""NeMo models and tokenizers for measurements, without their chatter."""
+"""NeMo models and tokenizers for scripts, without their chatter."""
 
 from __future__ import annotations
 
 import logging
+import tarfile
 from pathlib import Path
 from typing import Any
 
+from nemo_bias.command_line import quiet_libraries
+from nemo_bias.messages import one_line
+
 
 def quiet_nemo() -> None:
-    """Keeps NeMo and pyctcdecode from logging anything but errors; `transcribe` does not undo it."""
+    """Keeps NeMo from logging anything but errors and what this package says; `transcribe` does not undo it."""
+    quiet_libraries()
     from nemo.utils import logging as nemo_logging
 
-    nemo_logging.setLevel(nemo_logging.ERROR)
-    nemo_logging._logger.addFilter(lambda record: record.levelno >= logging.ERROR)
-    for name in ("nv_one_logger", "pyctcdecode"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for name in logging.root.manager.loggerDict:
-        if name.startswith("nv_one_logger."):
-            logging.getLogger(name).setLevel(logging.ERROR)
+    nemo_logging._logger.addFilter(_worth_telling)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR or "nemo_bias" in record.getMessage()
+
+
+def restore_model(path: str | Path, device: str | None = None) -> Any:
+    """Restores a NeMo model in evaluation mode, without NeMo's notices.
+
+    Args:
+        path: of a `.nemo` file.
+        device: where it shall be; None: on the GPU if there is one.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no checkpoint that this NeMo can restore.
+    """
+    with open(path, "rb"):  # so that the error is Python's own
+        pass
+    if not tarfile.is_tarfile(path):
+        raise ValueError(f"{path} is no NeMo checkpoint, which is a tar archive; give a .nemo file")
+    quiet_nemo()
+    from nemo.collections.asr.models import ASRModel
+
+    try:
+        return ASRModel.restore_from(str(path), map_location=device).eval()
+    except Exception as error:
+        raise ValueError(f"{path}: NeMo cannot restore it ({type(error).__name__}: {one_line(error)[:200]})") from error
 
 
 def restore_ctc_model(path: str | Path) -> Any:
     """Restores a NeMo CTC model of subword tokens on the CPU, without dither.
 
     Raises:
+        OSError: the file cannot be read.
         TypeError: the model is of another kind.
+        ValueError: the file is no checkpoint.
     """
-    from nemo.collections.asr.models import ASRModel, EncDecCTCModelBPE
+    model = restore_model(path, "cpu")
+    from nemo.collections.asr.models import EncDecCTCModelBPE
 
-    model = ASRModel.restore_from(str(path), map_location="cpu")
     if not isinstance(model, EncDecCTCModelBPE):
         raise TypeError(f"{path} is a {type(model).__name__}; give a CTC model of subword tokens (EncDecCTCModelBPE)")
     model.preprocessor.featurizer.dither = 0.0
-    return model.eval()
+    return model
 
 
 def sentencepiece_tokenizer(path: str | Path) -> Any:

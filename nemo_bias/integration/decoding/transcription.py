@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import soundfile
-
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus")
 
 
@@ -20,7 +18,12 @@ def audio_items(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def transcribe_items(
-    model: Any, items: Sequence[Mapping[str, Any]], folder: str | Path = ".", timestamps: bool = False, **options: Any
+    model: Any,
+    items: Sequence[Mapping[str, Any]],
+    folder: str | Path = ".",
+    timestamps: bool = False,
+    progress: bool = False,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """Transcribes manifest items with a NeMo CTC model.
 
@@ -30,6 +33,7 @@ def transcribe_items(
             `entities`, reach the decoder.
         folder: what relative audio paths are relative to.
         timestamps: whether to add `timestamps_word` and the like, as NeMo's transcribe_speech.py does.
+        progress: whether to show NeMo's progress bar.
         options: further arguments of `model.transcribe`, such as `batch_size`.
 
     Returns:
@@ -38,6 +42,7 @@ def transcribe_items(
 
     Raises:
         FileNotFoundError: an audio file is missing.
+        ValueError: a file is no audio.
         RuntimeError: NeMo has left out an utterance, as it does with audio that it cannot read.
     """
     if not items:
@@ -45,15 +50,13 @@ def transcribe_items(
     lines = []
     for item in items:
         audio = Path(folder, item["audio_filepath"]).absolute()
-        if not audio.is_file():
-            raise FileNotFoundError(f"no audio file {audio}")
-        duration = item["duration"] if "duration" in item else soundfile.info(str(audio)).duration
-        lines.append({**item, "audio_filepath": str(audio), "duration": duration})
+        duration = _duration(audio)  # before the first batch, so that a broken file does not end a long run
+        lines.append({**item, "audio_filepath": str(audio), "duration": item.get("duration", duration)})
     with tempfile.TemporaryDirectory() as temporary:
         manifest = Path(temporary, "utterances.jsonl")
         manifest.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         hypotheses = model.transcribe(
-            str(manifest), return_hypotheses=True, timestamps=timestamps or None, verbose=False, **options
+            str(manifest), return_hypotheses=True, timestamps=timestamps or None, verbose=progress, **options
         )
     if isinstance(hypotheses, tuple):  # what some of NeMo's models return: the best, and all
         hypotheses = hypotheses[0]
@@ -61,6 +64,18 @@ def transcribe_items(
         raise RuntimeError(f"NeMo has transcribed {len(hypotheses)} of {len(items)} utterances; is all audio readable?")
     frame = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
     return [_predicted(item, h, frame, timestamps) for item, h in zip(items, hypotheses, strict=True)]
+
+
+def _duration(audio: Path) -> float:
+    """Seconds of an audio file, as NeMo's own reader finds them."""
+    from lhotse import Recording
+
+    if not audio.is_file():
+        raise FileNotFoundError(f"no audio file {audio}; check audio_filepath, or where relative paths start")
+    try:
+        return float(Recording.from_file(audio).duration)
+    except Exception as error:  # of any of the libraries that NeMo's reader tries
+        raise ValueError(f"{audio} is no audio that NeMo can read; convert it to WAV or FLAC, or leave it out") from error
 
 
 def _predicted(item: Mapping[str, Any], hypothesis: Any, frame: float, timestamps: bool) -> dict[str, Any]:

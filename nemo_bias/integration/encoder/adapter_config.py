@@ -63,12 +63,19 @@ def tokens_of(model: Any) -> list[str]:
 
 def ctc_head(model: Any) -> Any:
     """NeMo's CTC decoder, which makes log-probs [B, T, V] of the output [B, D, T] of the encoder."""
-    return getattr(model, "ctc_decoder", model.decoder)
+    return getattr(model, "ctc_decoder", None) or model.decoder
 
 
 def ctc_decoding(model: Any) -> Any:
-    """NeMo's CTC decoding object, which makes text of log-probs."""
-    return getattr(model, "ctc_decoding", model.decoding)
+    """NeMo's CTC decoding object, which makes text of log-probs.
+
+    Raises:
+        TypeError: the model has none.
+    """
+    decoding = getattr(model, "ctc_decoding", None) or getattr(model, "decoding", None)
+    if not type(decoding).__name__.startswith("CTC"):
+        raise TypeError(f"{type(model).__name__} has no CTC decoder; nemo_bias needs a CTC or hybrid model")
+    return decoding
 
 
 def adapter_config(node: Any) -> BiasingAdapterConfig:

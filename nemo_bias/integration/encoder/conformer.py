@@ -18,6 +18,7 @@ from nemo_bias.integration.encoder.adapter_config import (
     BiasingAdapterConfig,
     RecogniserConfig,
     adapter_config,
+    ctc_decoding,
     phone_layer,
     query_layers,
     recogniser_of,
@@ -82,12 +83,13 @@ def check_encoder(model: Any) -> None:
     """Whether a model can have a biasing adapter.
 
     Raises:
-        TypeError: the model has another kind of encoder.
+        TypeError: the model has another kind of encoder, or no CTC decoder.
     """
     from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 
     if not isinstance(getattr(model, "encoder", None), ConformerEncoder):
         raise TypeError(f"a biasing adapter needs a Conformer encoder; {type(model).__name__} has none")
+    ctc_decoding(model)
 
 
 def _checked(cfg: Any, recogniser: RecogniserConfig) -> BiasingAdapterConfig:

@@ -7,6 +7,7 @@ in every epoch, use NeMo's `train_asr_adapter.py`.
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from nemo_bias.evaluation.audio import check_audio
+from nemo_bias.evaluation.manifest import read_manifest
 from nemo_bias.integration.encoder.adapter_config import ctc_decoding, ctc_head
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 from nemo_bias.integration.encoder.offering import tokenizer_of
-from nemo_bias.integration.training.layer_cache import CachedUtterance, LayerCache, encode_manifest
+from nemo_bias.integration.training.layer_cache import ENCODED_FIELDS, CachedUtterance, LayerCache, encode_manifest
 
 FRAME_SORTING = 800  # utterances that are sorted by length together, so that batches have little padding
 
@@ -59,6 +62,20 @@ class TrainingRun:
     batch_frames: int = 1900
     validate_every: int = 500
     log_dir: Path | None = None
+
+    def check(self) -> None:
+        """Whether everything can be read and written, before the encoder runs for hours.
+
+        Raises:
+            AudioError: audio cannot be read.
+            ManifestError: a manifest is broken.
+            OSError: the adapter file cannot be written.
+        """
+        for manifest in (*self.train, *([self.validation] if self.validation else [])):
+            check_audio(read_manifest(manifest, ENCODED_FIELDS), self.audio_dir or manifest.parent)
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.output.parent, os.W_OK) or self.output.is_dir():
+            raise OSError(f"{self.output}: cannot be written; choose another --output")
 
 
 def train_adapter(model: Any, name: str, run: TrainingRun) -> None:

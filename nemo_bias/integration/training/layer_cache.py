@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from nemo_bias.adapter.augmentation import SAMPLE_RATE, varied
-from nemo_bias.evaluation.manifest import ManifestError, read_manifest
+from nemo_bias.adapter.augmentation import varied
+from nemo_bias.evaluation.audio import read_audio
+from nemo_bias.evaluation.manifest import read_manifest
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 
+ENCODED_FIELDS = ("audio_filepath", "text", "duration")  # of a manifest that can be encoded
 BATCH_SECONDS = 120.0  # of audio that is encoded at a time
 
 
@@ -80,9 +81,10 @@ def encode_manifest(
         audio_dir: where relative audio paths start; by default the manifest's folder.
 
     Raises:
-        ManifestError: the manifest is broken, or its audio cannot be read.
+        AudioError: its audio cannot be read.
+        ManifestError: the manifest is broken.
     """
-    items = read_manifest(manifest, ("audio_filepath", "text", "duration"))
+    items = read_manifest(manifest, ENCODED_FIELDS)
     own = folder / f"{manifest.stem}-{copy}-{_key(model, adapter, manifest)}"
     if (own / "index.json").exists():
         return LayerCache(own)
@@ -151,14 +153,7 @@ def _batches(items: Sequence[dict[str, Any]]) -> list[list[int]]:
 
 
 def _read(audio_dir: Path, item: dict[str, Any], copy: int, number: int) -> NDArray[np.float32]:
-    path = audio_dir / item["audio_filepath"]
-    try:
-        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise ManifestError(f"{path} cannot be read ({error})") from error
-    if rate != SAMPLE_RATE:
-        raise ManifestError(f"{path} has {rate} Hz; convert it to {SAMPLE_RATE} Hz")
-    mono = np.ascontiguousarray(audio.mean(axis=1))
+    mono = read_audio(audio_dir / item["audio_filepath"])
     return varied(mono, np.random.default_rng((copy, number))) if copy else mono
 
 
