@@ -68,8 +68,8 @@ def test_options_come_from_mappings_and_omegaconf():
     [
         ({"min_probability": 0}, "min_probability is 0.0; it must lie between 0 and 1"),
         ({"min_probability": 1}, "min_probability is 1.0; it must lie between 0 and 1"),
-        ({"weight": -1}, "weight is -1.0; it must not be negative"),
-        ({"phone_weight": -1}, "phone_weight is -1.0; it must not be negative"),
+        ({"weight": -1}, "weight is -1.0; give 0 or more"),
+        ({"phone_weight": -1}, "phone_weight is -1.0; give 0 or more"),
         ({"most_tokens": 0}, "most_tokens is 0; it must be at least 1"),
         ({"method": "beam"}, "method is 'beam'; choose one of arcs, adaptive, greedy"),
     ],

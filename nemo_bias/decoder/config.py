@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
+from nemo_bias.messages import suggestion
 from nemo_bias.options import option
 
 METHODS = ("arcs", "adaptive", "greedy")
@@ -59,7 +60,9 @@ class DecodingOptions:
             ValueError: the message names the option and what it may be.
         """
         if self.method not in METHODS:
-            raise ValueError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
+            raise ValueError(
+                f"method is {self.method!r}{suggestion(self.method, METHODS)}; choose one of {', '.join(METHODS)}"
+            )
         if not 0 < self.min_probability < 1:
             raise ValueError(f"min_probability is {self.min_probability}; it must lie between 0 and 1")
         for name in ("beam_size", "most_tokens"):
@@ -67,4 +70,4 @@ class DecodingOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("token_margin", "boost", "weight", "phone_weight", "lookup_distance"):
             if getattr(self, name) is not None and not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+                raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")

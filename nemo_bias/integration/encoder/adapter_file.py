@@ -53,10 +53,11 @@ def read_adapter_file(path: str | Path) -> dict[str, Any]:
         if not isinstance(content["__cfg__"], DictConfig):
             raise TypeError("its configs are missing")
     except FileNotFoundError as error:
-        raise AdapterFileError(f"{path}: there is no such file") from error
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AdapterFileError(f"{path}: not an adapter file that NeMo saved ({reason})") from error
+        raise AdapterFileError(f"{path}: there is no such file; check the path") from error
+    except Exception as error:  # torch's own message advises to load the file unsafely, which helps with none of ours
+        held = " and nothing else" if "Unsupported" in str(error) else ""
+        advice = f"give one that holds configs and weights{held}, as NeMo's save_adapters and train_adapter.py write it"
+        raise AdapterFileError(f"{path}: not an adapter file that NeMo saved; {advice}") from error
     return {key: value for key, value in content.items() if key == "__cfg__" or isinstance(value, list)}
 
 

@@ -113,6 +113,7 @@ def train_adapter(model: Any, name: str, run: TrainingRun) -> None:
         logger=TensorBoardLogger(run.log_dir, name="") if run.log_dir else False,
         callbacks=[_SaveAdapter(model, name, run.output)],
         enable_checkpointing=False,
+        enable_model_summary=False,
         val_check_interval=min(run.validate_every, run.steps),
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
