@@ -106,6 +106,23 @@ def test_log_probs_from_files_and_near_lists(compare_peers, data, tmp_path, caps
     assert report["near"] == str(data / "{split}_{source}.txt")
 
 
+def test_all_data_is_one_source_unless_told_otherwise(compare_peers, data, tmp_path, capsys, monkeypatch):
+    """And a peer that is not installed is left out, with a note; entities and distractors are written as the model does."""
+    monkeypatch.setitem(compare_peers.__wrapped__.__globals__, "find_spec", lambda package: None)
+    lines = [json.loads(line) for line in (data / "test.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["entities"] = [{"text": entity.title()} for entity in line["entities"]]
+    (tmp_path / "any.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    given = arguments(data, tmp_path, "--systems", "greedy,pyctcdecode", "--test", str(tmp_path / "any.jsonl"))
+    place = given.index("--sources")
+    assert compare_peers(given[:place] + given[place + 2 :]) == 0
+    assert "compare_peers.py: pyctcdecode is left out; for it, pip install pyctcdecode\n" in capsys.readouterr().err
+    [row] = json.loads((tmp_path / "peers.json").read_text())["rows"]
+    assert (row["source"], row["system"], row["phrases"]) == ("any", "greedy", 4)
+    assert compare_peers([*given, "--systems", "pyctcdecode"]) == 2
+    assert "--systems: none is left" in capsys.readouterr().err
+
+
 def test_near_lists_by_pronunciation(compare_peers, data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert compare_peers(arguments(data, tmp_path, "--near", "2")) == 0

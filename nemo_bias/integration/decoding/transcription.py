@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,8 @@ def _duration(audio: Path) -> float:
     if not audio.is_file():
         raise FileNotFoundError(f"no audio file {audio}; check audio_filepath, or where relative paths start")
     try:
-        return float(Recording.from_file(audio).duration)
+        with redirect_stdout(io.StringIO()):  # it says what it tries
+            return float(Recording.from_file(audio).duration)
     except Exception as error:  # of any of the libraries that NeMo's reader tries
         raise ValueError(f"{audio} is no audio that NeMo can read; convert it to WAV or FLAC, or leave it out") from error
 
