@@ -47,7 +47,6 @@ def main(cfg: Any) -> None:
 def transcribe(cfg: Any) -> None:
     """Does what the config says."""
     from nemo_bias.evaluation import read_manifest, write_manifest
-    from nemo_bias.integration.decoding.manifest_entities import biased_decoders
     from nemo_bias.integration.decoding.transcription import audio_items, transcribe_items
 
     if cfg.decoder_type not in (None, "ctc"):
@@ -68,10 +67,14 @@ def transcribe(cfg: Any) -> None:
         raise TypeError(f"{type(model).__name__} has no CTC decoder")
     else:
         model.change_decoding_strategy(cfg.ctc_decoding)
-    for decoder in biased_decoders(model):
-        decoder.prepare()  # so that a broken list is known before the audio is read
     results = transcribe_items(
-        model, items, folder, timestamps=cfg.timestamps, batch_size=cfg.batch_size, num_workers=cfg.num_workers
+        model,
+        items,
+        folder,
+        manifest=cfg.dataset_manifest,
+        timestamps=cfg.timestamps,
+        batch_size=cfg.batch_size,
+        num_workers=cfg.num_workers,
     )
     output = Path(cfg.output_filename or f"{source.with_suffix('')}_predicted.jsonl")
     write_manifest(output, results)
