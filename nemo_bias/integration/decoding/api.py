@@ -106,7 +106,9 @@ def use_entities(model: Any, entities: Entities, **options: Any) -> Iterator[Non
     config = biased_beam_config({**node, **options, "entity_file": None, "entities": []})
     config.check()
     given = compile_entities(model, entities) if isinstance(entities, str | os.PathLike) else _given(entities)
-    with lists.used_here(lists.plan(config, given)):
+    prepared = lists.plan(config, given)
+    prepared.announced = isinstance(entities, CompiledEntities)
+    with lists.used_here(prepared):
         yield
 
 

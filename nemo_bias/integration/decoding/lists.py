@@ -48,7 +48,8 @@ class CompiledEntities:
     origin: tuple[Any, ...] | None = None
 
     def __len__(self) -> int:
-        return len(self.compiled)
+        """How many phrases the model can write."""
+        return int(self.compiled.written.sum())
 
     @property
     def source(self) -> str:

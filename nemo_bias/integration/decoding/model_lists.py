@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nemo_bias.entities import EntityList
 
 OWNER = "_nemo_bias_lists"  # attribute of a model: its ModelLists
-SAID = "_nemo_bias_said"  # attribute of a model: the PreparedLists of which the log has told last what has no effect
+SAID = "_nemo_bias_said"  # attribute of a model: what was in use when it was last told what has no effect
 
 
 def ctc_config(model: Any) -> Any:
@@ -65,14 +65,12 @@ def get_ready(model: Any) -> PreparedLists | None:
         As `in_use`.
     """
     prepared = in_use(model)
-    if prepared is None:
-        tell_effects(model, situation_of(model, None))
-    else:
+    if prepared is not None:
         load_configured_adapter(model, prepared.config)
         announce(model, prepared)
-        if model.__dict__.get(SAID) is not prepared:
-            model.__dict__[SAID] = prepared
-            tell_effects(model, situation_of(model, prepared))
+    if SAID not in model.__dict__ or model.__dict__[SAID] is not prepared:
+        model.__dict__[SAID] = prepared
+        tell_effects(model, situation_of(model, prepared))
     return prepared
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import ModuleType
@@ -17,6 +16,8 @@ from nemo_bias.integration.decoding.lists import is_changing, owned_by
 from nemo_bias.integration.decoding.manifest_entities import check_manifest, entities_of, has_field, made_of
 from nemo_bias.integration.decoding.model_lists import (
     OWNER,
+    SAID,
+    biased_decoder,
     change_lists,
     ctc_config,
     get_ready,
@@ -28,6 +29,7 @@ from nemo_bias.integration.decoding.strategy import vocabulary_of
 from nemo_bias.integration.encoder.adapter_config import ctc_decoding, ctc_head
 from nemo_bias.integration.encoder.offering import offered
 from nemo_bias.integration.registration.patches import UnknownNeMoError, wrap_method
+from nemo_bias.integration.switch import switched_off
 
 
 def apply(module: ModuleType) -> None:
@@ -48,11 +50,13 @@ def _with_lists(original: Callable[..., Any]) -> Callable[..., Any]:
         if not _is_for_ctc(self, *args, **kwargs):
             _check_transducer(self, decoding_cfg)
             result = original(self, decoding_cfg, *args, **kwargs)
+            self.__dict__.pop(SAID, None)
             _tell_of_program(self, decoding_cfg)
             return result
         config = ctc_config(self) if decoding_cfg is None else decoding_cfg
         config = config if isinstance(config, DictConfig) else OmegaConf.create(config)
         lists = lists_of(self)
+        self.__dict__.pop(SAID, None)
         if config.get("strategy") != STRATEGY or is_changing(lists):
             return original(self, decoding_cfg, *args, **kwargs)
         options = biased_beam_config(config.get(STRATEGY))
@@ -128,15 +132,15 @@ def _made_ready(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_cuts(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`_transcribe_input_processing`: batches of biased models bring their cuts along."""
+    """`_transcribe_input_processing`: a manifest's entities are checked, and batches bring their cuts along."""
 
-    def wrapped(self: Any, audio: Any, trcfg: Any, *args: Any, **kwargs: Any) -> Any:
+    def wrapped(self: Any, audio: Any, *args: Any, **kwargs: Any) -> Any:
+        prepared = get_ready(self)
         first = audio[0] if isinstance(audio, list | tuple) and audio else audio
-        if isinstance(first, str) and first.endswith((".json", ".jsonl")):
-            made_of(os.path.join(trcfg._internal.temp_dir, "manifest.json"), first)  # which NeMo is about to write
-        loader = original(self, audio, trcfg, *args, **kwargs)
+        if prepared is not None and isinstance(first, str) and first.endswith((".json", ".jsonl")):
+            check_manifest(first, prepared)
+        loader = original(self, audio, *args, **kwargs)
         dataset: Any = getattr(loader, "dataset", None)
-        prepared = in_use(self)
         if hasattr(dataset, "return_cuts") and prepared is not None and prepared.config.entity_field:
             dataset.return_cuts = True
         return loader
@@ -145,17 +149,19 @@ def _with_cuts(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_checked_fields(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`_setup_dataloader_from_config`: the entities of all lines are checked; of those that NeMo drops, we say so."""
+    """`_setup_dataloader_from_config`: the entities of a manifest are checked, or the user is told that NeMo drops them."""
 
     def wrapped(self: Any, config: Any) -> Any:
         from nemo.utils import logging
 
-        prepared = get_ready(self)
         path = (config or {}).get("manifest_filepath")
-        field = prepared.config.entity_field if prepared is not None else None
-        if prepared is not None and field and isinstance(path, str):
+        decoder = biased_decoder(self)
+        field = decoder.lists.config.entity_field if decoder is not None and not switched_off() else None
+        if field and isinstance(path, str):
             if config.get("use_lhotse"):
-                check_manifest(path, prepared)
+                prepared = get_ready(self) if config.get("do_transcribe") else None  # otherwise it is for training
+                if prepared is not None:
+                    check_manifest(path, prepared)
             elif has_field(path, field):
                 logging.warning(
                     f"nemo_bias: {path} has the field {field!r}, but this dataset cannot carry it, so only the list of all "
@@ -171,7 +177,7 @@ def _with_own_entities(original: Callable[..., Any]) -> Callable[..., Any]:
     """`_transcribe_forward` and `predict_step`: the entities of the utterances are known to what is called within."""
 
     def wrapped(self: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        prepared = in_use(self)
+        prepared = get_ready(self)
         cuts: Any = batch[4] if isinstance(batch, Sequence) and len(batch) > 4 else None
         field = prepared.config.entity_field if prepared is not None else None
         own = [entities_of(cut, field) for cut in cuts] if field and hasattr(cuts, "map") else None
