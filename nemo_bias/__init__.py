@@ -12,7 +12,13 @@ from nemo_bias.integration.registration.hook import install
 
 if TYPE_CHECKING:
     from nemo_bias.entities import Entity, EntityList, EntityListError, read_entities
-    from nemo_bias.integration.decoding.api import set_entities
+    from nemo_bias.integration.decoding.api import (
+        compile_entities,
+        remove_adapter,
+        remove_entities,
+        set_entities,
+        use_entities,
+    )
     from nemo_bias.integration.encoder.adapter_config import BiasingAdapterConfig
     from nemo_bias.integration.encoder.adapter_file import load_adapter
     from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
@@ -23,9 +29,13 @@ __all__ = [
     "Entity",
     "EntityList",
     "EntityListError",
+    "compile_entities",
     "load_adapter",
     "read_entities",
+    "remove_adapter",
+    "remove_entities",
     "set_entities",
+    "use_entities",
 ]
 __version__ = "0.1.0"
 
@@ -35,7 +45,9 @@ _HOMES = {
     "BiasingAdapter": "integration.encoder.biasing_adapter",
     "BiasingAdapterConfig": "integration.encoder.adapter_config",
     "load_adapter": "integration.encoder.adapter_file",
-    "set_entities": "integration.decoding.api",
+    **dict.fromkeys(
+        ("compile_entities", "remove_adapter", "remove_entities", "set_entities", "use_entities"), "integration.decoding.api"
+    ),
 }
 
 

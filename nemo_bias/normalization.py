@@ -84,7 +84,8 @@ def normalize_entities(entities: EntityList, alphabet: frozenset[str]) -> Normal
     """Write all entities of a list in a model's characters.
 
     Args:
-        entities: the list. Only the texts are normalised; spellings and pronunciations stay as they are.
+        entities: the list. Only the texts are normalised; spellings and pronunciations stay as they are. A spelling stands
+            in for a text that cannot be written.
         alphabet: the characters that the model's tokens can write; the space always counts as one.
 
     Returns:
@@ -95,7 +96,7 @@ def normalize_entities(entities: EntityList, alphabet: frozenset[str]) -> Normal
     unwritable, notes = [], list(entities.notes)
     case_changes = 0
     for entity in entities:
-        item = normalizer.normalize(entity)
+        item = normalizer.normalize_or_spelling(entity)
         if not item.phrase:
             unwritable.append(item.note)
             continue
@@ -124,6 +125,16 @@ class _Normalizer:
         self.allowed = alphabet | {" "}
         has_upper, has_lower = any(c.isupper() for c in alphabet), any(c.islower() for c in alphabet)
         self.case = "lower" if has_lower and not has_upper else "upper" if has_upper and not has_lower else ""
+
+    def normalize_or_spelling(self, entity: Entity) -> NormalizedEntity:
+        """The entity's text, or in its place the first spelling that can be written."""
+        item = self.normalize(entity)
+        if item.phrase:
+            return item
+        spelled = (self.normalize(replace(entity, text=spelling)).phrase for spelling in entity.spellings)
+        phrase = next((phrase for phrase in spelled if phrase), "")
+        note = f'{entity.place}: "{entity.text}", which this model cannot write, is matched as its spelling "{phrase}"'
+        return NormalizedEntity(entity, phrase, note) if phrase else item
 
     def normalize(self, entity: Entity) -> NormalizedEntity:
         cased = self._case(" ".join(entity.text.split()))

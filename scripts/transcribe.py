@@ -52,7 +52,6 @@ def main(cfg: Any) -> None:
 def transcribe(cfg: Any) -> None:
     """Transcribes and writes."""
     from nemo_bias.evaluation import read_manifest, write_manifest
-    from nemo_bias.integration.decoding.manifest_entities import biased_decoders
     from nemo_bias.integration.decoding.transcription import audio_items, transcribe_items
 
     if cfg.decoder_type not in (None, "ctc"):
@@ -73,10 +72,12 @@ def transcribe(cfg: Any) -> None:
         raise TypeError(f"{type(model).__name__} has no CTC decoder; give a CTC or hybrid model")
     else:
         model.change_decoding_strategy(cfg.ctc_decoding, verbose=False)
-    for decoder in biased_decoders(model):
-        decoder.prepare()  # so that a broken list is known before the audio is read
     results = transcribe_items(
-        *(model, items, folder, cfg.timestamps),
+        model,
+        items,
+        folder,
+        manifest=cfg.dataset_manifest,
+        timestamps=cfg.timestamps,
         progress=sys.stderr.isatty(),
         batch_size=cfg.batch_size,
         num_workers=cfg.num_workers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import unicodedata
@@ -53,6 +54,15 @@ def cased() -> Vocabulary:
     """The toy subwords, punctuation and capital letters."""
     pieces = (*PIECES, *MARKS, *CAPITALS)
     return Vocabulary(pieces, len(pieces))
+
+
+def set_anew(model, entities=None, **options) -> None:
+    """`set_entities` with all other options at their defaults, whatever the model had before."""
+    from nemo_bias import set_entities
+    from nemo_bias.integration.decoding.config import BiasedBeamConfig
+
+    defaults = {k: v for k, v in dataclasses.asdict(BiasedBeamConfig()).items() if k not in ("entity_file", "entities")}
+    set_entities(model, entities, **{**defaults, **options})
 
 
 def weights_file(path, **terms: float) -> str:
@@ -127,3 +137,22 @@ def speak(vocabulary: Vocabulary, pieces: list[str], heard: dict[int, tuple[str,
         blank[vocabulary.blank] = 1 - 1e-4
         rows += [row, blank]
     return np.log(np.array(rows)).astype(np.float32)
+
+
+@pytest.fixture
+def nemo_log():
+    """What NeMo's logger has got, ``LEVEL message`` each."""
+    from nemo.utils import logging
+
+    messages = []
+
+    def record(entry):
+        messages.append(f"{entry.levelname} {entry.getMessage()}")
+        return True
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.INFO)
+    logging._logger.addFilter(record)
+    yield messages
+    logging._logger.removeFilter(record)
+    logging.set_verbosity(verbosity)

@@ -14,17 +14,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import set_anew
 from omegaconf import OmegaConf
 from test_integration import CHARACTERS, DEMO, assert_same_text, small_modules, texts, transcribe, transcribe_manifest
 
-from nemo_bias import BiasingAdapterConfig, load_adapter, set_entities
+from nemo_bias import BiasingAdapterConfig, load_adapter
 from nemo_bias.adapter.contextual_adapter import LEAST_ATTENTION
-from nemo_bias.integration.decoding.manifest_entities import biased_decoders
+from nemo_bias.integration.batch import NOTHING, decoded_batch
 from nemo_bias.integration.decoding.strategy import BiasedBeamInfer
 from nemo_bias.integration.encoder.adapter_config import tokens_of
 from nemo_bias.integration.encoder.adapter_file import AdapterFileError
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Offer, biasing_adapters
-from nemo_bias.integration.encoder.handover import NOTHING
 from nemo_bias.integration.encoder.offering import tokenizer_of
 from nemo_bias.integration.training.adapter_training import AdapterTraining
 
@@ -415,9 +415,9 @@ def test_character_model(clips):
     with_adapter(model)
     assert biasing_adapters(model)["names"].recogniser.vocabulary_size == len(CHARACTERS)
     assert tokenizer_of(model)("a b") == [CHARACTERS.index(character) for character in "a b"]
-    set_entities(model, NAMES, method="greedy")
+    set_anew(model, NAMES, method="greedy")
     assert not any(torch.equal(a, b) for a, b in zip(log_probs(model, clips[:2]), plain, strict=True))
-    set_entities(model)
+    set_anew(model)
     assert same(log_probs(model, clips[:2]), plain)
 
 
@@ -457,7 +457,7 @@ def hybrid_model(folder):
 
 def test_hybrid_model(clips, tmp_path):
     some, model = clips[:2], hybrid_model(tmp_path)
-    set_entities(model, NAMES, method="greedy")
+    set_anew(model, NAMES, method="greedy")
     before = log_probs(model, some)
     with_adapter(model)
     after = log_probs(model, some)
@@ -480,26 +480,26 @@ def test_hybrid_model(clips, tmp_path):
 def test_an_adapter_file_in_the_decoding_config(adapted, adapter_file, clips, stock):
     plain = transcribe(stock, clips, batch_size=2)
     model = restore()
-    set_entities(model, NAMES, method="greedy", adapter_file=adapter_file)
+    set_anew(model, NAMES, method="greedy", adapter_file=adapter_file)
     biased = transcribe(model, clips, batch_size=2)
-    set_entities(adapted, NAMES, method="greedy")
+    set_anew(adapted, NAMES, method="greedy")
     by_hand = transcribe(adapted, clips, batch_size=2)
     assert texts(biased) == texts(by_hand) != texts(plain)
     assert same([h.y_sequence for h in biased], [h.y_sequence for h in by_hand])
     assert texts(transcribe(model, clips, batch_size=2)) == texts(biased)  # it is loaded only once
-    set_entities(model, NAMES, method="greedy", adapter_file=adapter_file, adapter=False)
+    set_anew(model, NAMES, method="greedy", adapter_file=adapter_file, adapter=False)
     assert texts(transcribe(model, clips, batch_size=2)) == texts(plain)
-    set_entities(model, method="greedy", adapter_file=adapter_file)
+    set_anew(model, method="greedy", adapter_file=adapter_file)
     assert texts(transcribe(model, clips, batch_size=2)) == texts(plain)
-    set_entities(model, NAMES, method="greedy", adapter_file=adapter_file, adapter_weight=0.0)
+    set_anew(model, NAMES, method="greedy", adapter_file=adapter_file, adapter_weight=0.0)
     assert texts(transcribe(model, clips, batch_size=2)) == texts(plain)
-    set_entities(model, NAMES, adapter_file=adapter_file)  # the default method decodes what the adapter has biased
+    set_anew(model, NAMES, adapter_file=adapter_file)  # the default method decodes what the adapter has biased
     assert same(log_probs(model, clips, batch_size=2), [h.y_sequence for h in by_hand])
 
 
 def test_the_off_switch_in_transcription(adapted, clips, stock, monkeypatch):
     plain = log_probs(stock, clips[:2])
-    set_entities(adapted, NAMES, method="greedy")
+    set_anew(adapted, NAMES, method="greedy")
     monkeypatch.setenv("NEMO_BIAS", "off")
     assert same(log_probs(adapted, clips[:2]), plain)
 
@@ -515,23 +515,23 @@ def test_own_lists_reach_only_their_utterances(adapted, clips, tmp_path, method,
     own = [NAMES[:1], [], [{"text": name} for name in NAMES[1:3]], NAMES[3]]
     items = [{**clip, "entities": entities} for clip, entities in zip(clips, own, strict=False)]
     del items[1]["entities"]
-    set_entities(adapted, shared, method=method)
+    set_anew(adapted, shared, method=method)
     together = transcribe_manifest(adapted, items, tmp_path / "m.jsonl", batch_size=4)
     apart = transcribe_manifest(adapted, items, tmp_path / "m.jsonl", batch_size=1)
     for item, entities, joint, single in zip(items, own, together, apart, strict=True):
-        set_entities(adapted, [*shared, *([entities] if isinstance(entities, str) else entities)], method=method)
+        set_anew(adapted, [*shared, *([entities] if isinstance(entities, str) else entities)], method=method)
         (alone,) = transcribe(adapted, [item])
         assert single.text == joint.text == alone.text
         assert spans(single) == spans(joint) == spans(alone)
         torch.testing.assert_close(single.y_sequence, alone.y_sequence, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(joint.y_sequence, alone.y_sequence, rtol=1e-3, atol=1e-3)
-    set_entities(adapted, [*shared, *NAMES[:4]], method=method)
+    set_anew(adapted, [*shared, *NAMES[:4]], method=method)
     for single, with_all in zip(apart, log_probs(adapted, items, batch_size=1), strict=True):
         assert (single.y_sequence - with_all).abs().max() > 0.1
 
 
 def test_an_entity_of_both_lists_counts_once(adapted, clips, tmp_path):
-    set_entities(adapted, NAMES, method="greedy")
+    set_anew(adapted, NAMES, method="greedy")
     expected = log_probs(adapted, clips[:1])
     (found,) = transcribe_manifest(adapted, [{**clips[0], "entities": NAMES[:2]}], tmp_path / "m.jsonl")
     torch.testing.assert_close(found.y_sequence, expected[0], rtol=1e-3, atol=1e-3)
@@ -539,7 +539,7 @@ def test_an_entity_of_both_lists_counts_once(adapted, clips, tmp_path):
 
 def test_a_model_that_was_saved_with_an_adapter_file(adapter_file, clips, tmp_path):
     model = restore()
-    set_entities(model, NAMES, method="greedy", adapter_file=adapter_file)
+    set_anew(model, NAMES, method="greedy", adapter_file=adapter_file)
     expected = log_probs(model, clips[:2])
     model.save_to(str(tmp_path / "model.nemo"))
     restored = restore(tmp_path / "model.nemo")
@@ -548,7 +548,7 @@ def test_a_model_that_was_saved_with_an_adapter_file(adapter_file, clips, tmp_pa
 
 def test_a_missing_adapter_file_is_named(clips, tmp_path):
     model = restore()
-    set_entities(model, NAMES, adapter_file=str(tmp_path / "no.pt"))
+    set_anew(model, NAMES, adapter_file=str(tmp_path / "no.pt"))
     with pytest.raises(AdapterFileError, match=r"no\.pt: there is no such file"):
         transcribe(model, clips[:1])
 
@@ -563,7 +563,7 @@ def handed(monkeypatch):
     original = BiasedBeamInfer.__call__
 
     def call(self, decoder_output, decoder_lengths=None):
-        batches.append((decoder_output.clone(), self.handed_over.unbiased))
+        batches.append((decoder_output.clone(), decoded_batch(decoder_output).plain))
         return original(self, decoder_output, decoder_lengths)
 
     monkeypatch.setattr(BiasedBeamInfer, "__call__", call)
@@ -599,7 +599,7 @@ def fresh(request):
         model = request.getfixturevalue("hybrid")
         for adapter in list(biasing_adapters(model)):  # NeMo cannot remove one
             model.set_enabled_adapters(adapter, enabled=False)
-    set_entities(model, NAMES)
+    set_anew(model, NAMES)
     return model
 
 
@@ -619,7 +619,7 @@ def test_decoders_get_the_log_probs_without_bias(fresh, clips, handed, run):
     for (biased, unbiased), expected in zip(handed, without, strict=True):
         assert torch.equal(unbiased, expected)
         assert not torch.equal(biased, expected)
-    assert [decoder.handed_over for decoder in biased_decoders(fresh)] == [NOTHING]
+    assert decoded_batch(handed[0][0]) is NOTHING
 
 
 def use_greedy_decoding(model):
@@ -636,7 +636,7 @@ def use_greedy_decoding(model):
 def test_where_no_entity_is_found_an_adapter_changes_nothing(fresh, clips):
     use_greedy_decoding(fresh)
     theirs = transcribe(fresh, clips[:4], timestamps=True)
-    set_entities(with_adapter(fresh, name="idle"), [{"text": name, "weight": 0} for name in NAMES])
+    set_anew(with_adapter(fresh, name="idle"), [{"text": name, "weight": 0} for name in NAMES])
     ours = transcribe(fresh, clips[:4], timestamps=True)
     assert_same_text(ours, theirs)
     assert [h.entity_spans for h in ours] == [()] * 4
@@ -648,7 +648,7 @@ def test_where_no_entity_is_found_an_adapter_changes_nothing(fresh, clips):
 def test_frames_without_bias_have_the_same_log_probs(clips, handed, run):
     model = restore()
     adapter = load_adapter(model, DEMO / "adapter.pt")
-    set_entities(model, [name for clip in clips for name in clip["names"]])
+    set_anew(model, [name for clip in clips for name in clip["names"]])
     found = []
     model.encoder.register_forward_hook(lambda *args: found.append(adapter.found))
     run(model, clips)
@@ -672,19 +672,19 @@ def calls_of(module):
 def test_without_bias_nothing_is_handed_over(clips, handed, run):
     model = with_adapter(restore(), effect=False)
     calls = calls_of(model.decoder)
-    set_entities(model, NAMES)
+    set_anew(model, NAMES)
     run(model, clips[:2])  # a new adapter changes no frame
     torch.nn.init.normal_(biasing_adapters(model)["names"].contextual.output.weight)
     model.set_enabled_adapters("names", enabled=False)
     run(model, clips[:2])
     model.set_enabled_adapters("names", enabled=True)
-    set_entities(model, NAMES, adapter=False)
+    set_anew(model, NAMES, adapter=False)
     run(model, clips[:2])
-    set_entities(model)
+    set_anew(model)
     run(model, clips[:2])
     assert len(calls) == len(handed) > 0
     assert all(unbiased is None for _, unbiased in handed)
-    set_entities(model, NAMES)
+    set_anew(model, NAMES)
     handed.clear()
     run(model, clips[:2])
     assert all(unbiased is not None for _, unbiased in handed)
@@ -693,11 +693,11 @@ def test_without_bias_nothing_is_handed_over(clips, handed, run):
 @pytest.mark.parametrize("run", [transcribe_in_pairs, predict])
 @pytest.mark.parametrize("fails", [False, True])
 def test_what_no_decoder_takes_is_not_left_for_another_batch(adapted, clips, monkeypatch, run, fails):
-    set_entities(adapted, NAMES)
+    set_anew(adapted, NAMES)
     seen = []
 
     def call(self, decoder_output, decoder_lengths=None):  # takes nothing
-        seen.append(self.handed_over.unbiased)
+        seen.append(decoded_batch(decoder_output).plain)
         if fails:
             raise MemoryError
         return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)
@@ -706,27 +706,26 @@ def test_what_no_decoder_takes_is_not_left_for_another_batch(adapted, clips, mon
     with pytest.raises(MemoryError) if fails else nullcontext():
         run(adapted, clips[:2])
     assert seen and all(unbiased is not None for unbiased in seen)
-    assert [decoder.handed_over for decoder in biased_decoders(adapted)] == [NOTHING]
+    assert decoded_batch(seen[0]) is NOTHING and not biasing_adapters(adapted)["names"].active
 
 
-def test_a_batch_that_fails_hands_nothing_over(adapted, clips, monkeypatch):
-    set_entities(adapted, NAMES)
-    decoder = biased_decoders(adapted)[0]
-    monkeypatch.setattr(torch.Tensor, "argmax", lambda *args, **kwargs: pytest.fail(str(decoder.handed_over.unbiased.shape)))
-    with pytest.raises(pytest.fail.Exception, match=r"torch\.Size"):  # NeMo takes the best tokens after its CTC decoder
+def test_a_batch_that_fails_leaves_nothing(adapted, clips, monkeypatch):
+    set_anew(adapted, NAMES)
+    adapter = biasing_adapters(adapted)["names"]
+    monkeypatch.setattr(torch.Tensor, "argmax", lambda *args, **kwargs: pytest.fail(f"active {adapter.active}"))
+    with pytest.raises(pytest.fail.Exception, match="active True"):  # NeMo takes the best tokens after its CTC decoder
         transcribe(adapted, clips[:1])
-    assert decoder.handed_over.unbiased is None
+    assert not adapter.active
 
 
 def test_another_nemo_that_copies_the_encoders_output(adapted, clips):
-    set_entities(adapted, NAMES)
+    set_anew(adapted, NAMES)
     hook = adapted.decoder.register_forward_pre_hook(
         lambda head, args, kwargs: (args, {"encoder_output": kwargs["encoder_output"].clone()}), with_kwargs=True
     )
-    with pytest.raises(RuntimeError, match="nemo_bias does not know this NeMo: EncDecCTCModelBPE does not run its encoder"):
+    with pytest.raises(RuntimeError, match="nemo_bias does not know this NeMo: EncDecCTCModelBPE does not run its CTC"):
         transcribe(adapted, clips[:1])
     hook.remove()
-    assert biased_decoders(adapted)[0].handed_over.unbiased is None
     assert transcribe(adapted, clips[:1])
 
 

@@ -13,12 +13,13 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import set_anew
 from omegaconf import OmegaConf
 
-from nemo_bias import EntityListError, load_adapter, set_entities
-from nemo_bias.integration.decoding import manifest_entities, strategy
+from nemo_bias import EntityListError, load_adapter
+from nemo_bias.integration.decoding import model_methods, strategy
 from nemo_bias.integration.decoding.config import BiasedBeamConfig, biased_beam_config
-from nemo_bias.integration.decoding.manifest_entities import biased_decoders
+from nemo_bias.integration.decoding.model_lists import lists_of
 from nemo_bias.integration.registration import hook
 
 DEMO = Path(__file__).resolve().parent.parent / "scripts" / "demo"
@@ -94,7 +95,7 @@ def greedy(model, clips):
 @pytest.fixture(scope="module")
 def biased(model, clips):
     """All clips with the bundled list, which is trusted a little too much."""
-    set_entities(model, LIST, weight=1.5, nbest=3)
+    set_anew(model, LIST, weight=1.5, nbest=3)
     return transcribe(model, clips)
 
 
@@ -150,7 +151,7 @@ def test_an_idle_list_changes_nothing_but_where_it_writes_an_entity(request, mod
     model = request.getfixturevalue("adapted") if adapter else model
     use(model, "greedy_batch")
     theirs = transcribe(model, clips, timestamps=True)
-    set_entities(model, unspoken)
+    set_anew(model, unspoken)
     ours = transcribe(model, clips, timestamps=True)
     quiet = [k for k, hypothesis in enumerate(ours) if not hypothesis.entity_spans]
     assert len(quiet) >= len(clips) - 2
@@ -161,7 +162,7 @@ def test_an_idle_list_changes_nothing_but_where_it_writes_an_entity(request, mod
 
 def test_labels_from_nemo_are_decoded_as_greedy_does(model, clips, greedy):
     """The callable gets labels [B, T] where NeMo has taken the best of each frame already."""
-    set_entities(model, LIST)
+    set_anew(model, LIST)
     labels = [h.y_sequence.argmax(-1) for h in greedy[:2]]
     decoded = [model.decoding.ctc_decoder_predictions_tensor(row[None], torch.tensor([len(row)]))[0].text for row in labels]
     assert decoded == texts(greedy[:2])
@@ -188,7 +189,7 @@ def test_what_entities_do_not_replace_is_nemos(request, model, clips, greedy, bi
     """To the label: words that share no frame with an entity, and the blanks around them."""
     if adapter:
         adapted = request.getfixturevalue("adapted")
-        set_entities(adapted, LIST, min_probability=0.2)
+        set_anew(adapted, LIST, min_probability=0.2)
         biased = transcribe(adapted, clips)
     blank, starts_word = model.decoding.blank_id, strategy.vocabulary_of(model.decoding).starts_word
     changed = 0
@@ -211,7 +212,7 @@ def test_what_entities_do_not_replace_is_nemos(request, model, clips, greedy, bi
 def test_a_higher_probability_is_found_less(model, greedy):
     found = []
     for least in (0.01, 0.5, 0.99, 0.9999999):
-        set_entities(model, LIST, min_probability=least)
+        set_anew(model, LIST, min_probability=least)
         hypotheses = decode(model, greedy)
         assert all(span.probability >= least for h in hypotheses for span in h.entity_spans)
         found.append(sum(len(h.entity_spans) for h in hypotheses))
@@ -242,7 +243,7 @@ def test_nbest_and_score(model, biased):
 
 
 def test_adaptive_method(model, clips, greedy):
-    set_entities(model, LIST, method="adaptive", weight=2.0)
+    set_anew(model, LIST, method="adaptive", weight=2.0)
     hypotheses = transcribe(model, clips[:8])
     assert texts(hypotheses) != texts(greedy[:8])
 
@@ -315,7 +316,7 @@ def names_heard(clips, biased):
 
 def decode_alone(model, hypothesis, entities):
     """The same log-probs, decoded with a global list."""
-    set_entities(model, entities, weight=1.5, entity_field=None)
+    set_anew(model, entities, weight=1.5, entity_field=None)
     log_probs = hypothesis.y_sequence
     (alone,) = model.decoding.ctc_decoder_predictions_tensor(
         log_probs[None], torch.tensor([len(log_probs)]), return_hypotheses=True
@@ -336,7 +337,7 @@ def test_lists_of_utterances(model, clips, biased, greedy, tmp_path, global_list
         {**second, "entities": ["zyxwvut"]},
     ]
     lists = [first_names, [], [{"text": n, "weight": 1.2} for n in second_names], [second_names[0]], [], ["zyxwvut"]]
-    set_entities(model, global_list, weight=1.5)
+    set_anew(model, global_list, weight=1.5)
     hypotheses = transcribe_manifest(model, items, tmp_path / "mixed.jsonl", batch_size=4)
     single = transcribe_manifest(model, items, tmp_path / "mixed.jsonl", batch_size=1)
     assert hypotheses[0].entity_spans or hypotheses[2].entity_spans
@@ -352,7 +353,7 @@ def test_lists_of_utterances(model, clips, biased, greedy, tmp_path, global_list
     for item, own, hypothesis in zip(items, lists, single, strict=True):
         joined = [*global_list, *own]
         if joined:
-            set_entities(model, joined, weight=1.5)
+            set_anew(model, joined, weight=1.5)
         else:
             use(model, "greedy_batch")
         (alone,) = transcribe(model, [item], batch_size=1)
@@ -368,7 +369,7 @@ def test_lists_of_utterances_in_predict_step(model, clips, biased, tmp_path, use
     (first, names), (second, _) = names_heard(clips, biased)[:2]
     items = [{**first, "entities": names}, second]
     path = tmp_path / "m.jsonl"
-    set_entities(model, weight=1.5)
+    set_anew(model, weight=1.5)
     expected = texts(transcribe_manifest(model, items, path, batch_size=1))
     without = texts(transcribe(model, items, batch_size=1))
     config = {"manifest_filepath": str(path), "batch_size": 1, "sample_rate": 16000, "num_workers": 0, "shuffle": False}
@@ -393,10 +394,10 @@ def test_lists_of_utterances_in_predict_step(model, clips, biased, tmp_path, use
 def test_entity_field_can_be_renamed_or_ignored(model, clips, biased, tmp_path):
     clip, names = names_heard(clips, biased)[0]
     item = {**clip, "entities": ["zyxwvut"], "names_here": names}
-    set_entities(model, entity_field="names_here", weight=1.5)
+    set_anew(model, entity_field="names_here", weight=1.5)
     (hypothesis,) = transcribe_manifest(model, [item], tmp_path / "m.jsonl", batch_size=1)
     assert [span.entity for span in hypothesis.entity_spans] == [s for s in names if s in hypothesis.text]
-    set_entities(model, entity_field=None, weight=1.5)
+    set_anew(model, entity_field=None, weight=1.5)
     (ignored,) = transcribe_manifest(model, [item], tmp_path / "m.jsonl", batch_size=1)
     use(model, "greedy_batch")
     (plain,) = transcribe_manifest(model, [item], tmp_path / "m.jsonl", batch_size=1)
@@ -405,14 +406,14 @@ def test_entity_field_can_be_renamed_or_ignored(model, clips, biased, tmp_path):
 
 @pytest.mark.parametrize("value", [7, {"text": "tesla"}])
 def test_wrong_entity_field(model, clips, tmp_path, value):
-    set_entities(model)
-    with pytest.raises(ValueError, match=r"manifest field 'entities' of .* expected a list"):
+    set_anew(model)
+    with pytest.raises(ValueError, match=r"m\.jsonl:1: entities of cv-.*\.opus is .*; expected a list"):
         transcribe_manifest(model, [{**clips[0], "entities": value}], tmp_path / "m.jsonl")
 
 
 def test_wrong_entity_in_the_field(model, clips, tmp_path):
-    set_entities(model)
-    with pytest.raises(EntityListError, match=r"manifest field entities:2: .*weight"):
+    set_anew(model)
+    with pytest.raises(EntityListError, match=r"m\.jsonl:1: entities of cv-.*\.opus:2: .*weight"):
         transcribe_manifest(model, [{**clips[0], "entities": ["tesla", {"text": "a", "wieght": 1}]}], tmp_path / "m.jsonl")
 
 
@@ -424,7 +425,7 @@ def test_saved_model_keeps_the_strategy(model, clips, tmp_path):
 
     names = tmp_path / "names.txt"
     shutil.copy(LIST, names)
-    set_entities(model, str(names), weight=1.5)
+    set_anew(model, str(names), weight=1.5)
     expected = texts(transcribe(model, clips[:4]))
     model.save_to(str(tmp_path / "biased.nemo"))
     content = names.read_text()
@@ -465,8 +466,8 @@ def test_character_model(clips):
     torch.manual_seed(1)
     config = small_modules(len(CHARACTERS), CHARACTERS) | {"labels": CHARACTERS, "optim": {"name": "adamw"}}
     model = EncDecCTCModel(OmegaConf.create(config)).eval()
-    set_entities(model, ["new york", "ab"], weight=3)
-    assert biased_decoders(model)[0].prepare()[0].vocabulary.delimited
+    set_anew(model, ["new york", "ab"], weight=3)
+    assert lists_of(model).current.vocabulary.delimited
     for hypothesis in transcribe(model, clips[:3], timestamps=True):
         assert hypothesis.text
         assert [w["word"] for w in hypothesis.timestamp["word"]] == hypothesis.text.split()
@@ -502,11 +503,11 @@ def hybrid(tmp_path_factory):
 
 
 def test_hybrid_model(hybrid, clips, tmp_path):
-    set_entities(hybrid, ["tesla", "new york"], weight=3)
+    set_anew(hybrid, ["tesla", "new york"], weight=3)
     assert hybrid.cur_decoder == "ctc"
     plain = transcribe(hybrid, clips[:2])
     assert len(plain) == 2 and all(hasattr(h, "entity_spans") for h in plain)
-    set_entities(hybrid)
+    set_anew(hybrid)
     items = [clips[0], {**clips[1], "entities": ["tesla"]}]
     mixed = transcribe_manifest(hybrid, items, tmp_path / "m.jsonl")
     assert [hasattr(h, "entity_spans") for h in mixed] == [False, True]
@@ -514,7 +515,7 @@ def test_hybrid_model(hybrid, clips, tmp_path):
 
 def test_a_model_without_ctc():
     with pytest.raises(TypeError, match="SimpleNamespace has no CTC decoder"):
-        set_entities(SimpleNamespace(decoding=SimpleNamespace()), ["tesla"])
+        set_anew(SimpleNamespace(decoding=SimpleNamespace()), ["tesla"])
 
 
 def test_vocabularies():
@@ -536,31 +537,31 @@ def test_vocabularies():
 
 def test_config_errors(model, tmp_path):
     with pytest.raises(ValueError, match=r"biased_beam\.wieght: unknown option; did you mean 'weight'\?"):
-        set_entities(model, ["tesla"], wieght=2)
+        set_anew(model, ["tesla"], wieght=2)
     with pytest.raises(ValueError, match=r"biased_beam\.wieght"):
         use(model, "biased_beam", biased_beam__wieght=2)
     with pytest.raises(ValueError, match=r"biased_beam\.beam_size: 'big' does not fit"):
-        set_entities(model, ["tesla"], beam_size="big")
+        set_anew(model, ["tesla"], beam_size="big")
     with pytest.raises(ValueError, match="beam_size is 0"):
-        set_entities(model, ["tesla"], beam_size=0)
+        set_anew(model, ["tesla"], beam_size=0)
     with pytest.raises(ValueError, match="method is 'magic'; choose one of arcs, adaptive"):
-        set_entities(model, ["tesla"], method="magic")
+        set_anew(model, ["tesla"], method="magic")
 
 
 def test_list_errors(model, tmp_path):
     broken = tmp_path / "names.jsonl"
     broken.write_text('"tesla"\n{"text": "edison", "wieght": 2}\n')
     with pytest.raises(EntityListError, match=r"names\.jsonl:2: .*weight"):
-        set_entities(model, str(broken))
+        set_anew(model, str(broken))
     (tmp_path / "names.tsv").write_text("text\tpronunciations\ntesla\tT EH S L AH\nedison\tSH IX\n")
     with pytest.raises(EntityListError, match=r'names\.tsv:3: pronunciation "SH IX": "IX" is not an ARPAbet phone'):
-        set_entities(model, str(tmp_path / "names.tsv"))
+        set_anew(model, str(tmp_path / "names.tsv"))
     with pytest.raises(EntityListError, match=r'biased_beam\.entities:2: pronunciation "SH IX": "IX" is not'):
-        set_entities(model, ["tesla", {"text": "edison", "pronunciations": ["SH IX"]}])
+        set_anew(model, ["tesla", {"text": "edison", "pronunciations": ["SH IX"]}])
     with pytest.raises(EntityListError, match=r"missing\.txt: cannot be read"):
-        set_entities(model, str(tmp_path / "missing.txt"))
+        set_anew(model, str(tmp_path / "missing.txt"))
     with pytest.raises(EntityListError, match=r"entities:1: "):
-        set_entities(model, [{"weight": 1}])
+        set_anew(model, [{"weight": 1}])
 
 
 def test_config_from_all_kinds_of_nodes():
@@ -578,7 +579,7 @@ def test_registration_happens_once():
 
     before = ctc_decoding.AbstractCTCDecoding.__init__, ctc_models.EncDecCTCModel._transcribe_forward
     strategy.apply(ctc_decoding)
-    manifest_entities.apply(ctc_models)
+    model_methods.apply(ctc_models)
     hook.install()
     hook.install()
     assert before == (ctc_decoding.AbstractCTCDecoding.__init__, ctc_models.EncDecCTCModel._transcribe_forward)
@@ -598,4 +599,4 @@ def test_another_nemo_is_refused():
     module = ModuleType("nemo.collections.asr.parts.mixins.transcription")
     module.TranscriptionMixin = type("TranscriptionMixin", (), {})
     with pytest.raises(RuntimeError, match=r"TranscriptionMixin\.transcribe_generator is gone"):
-        manifest_entities.apply(module)
+        model_methods.apply(module)

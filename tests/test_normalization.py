@@ -131,3 +131,11 @@ def test_phrases_are_writable_and_final(texts: list[str], alphabet: frozenset[st
         assert phrase == phrase.strip() != ""
     assert normalize_entities(parse_entities(normalized.phrases), alphabet).phrases == normalized.phrases
     assert all(normalized.unwritable)
+
+
+def test_a_spelling_stands_in_for_a_text_that_cannot_be_written():
+    listed = parse_entities([{"text": "東京", "spellings": ["京", "Tōkyō", "to kyo"]}, {"text": "北京"}], "names")
+    normalized = normalize_entities(listed, LOWER)
+    assert normalized.phrases == ("tokyo",) and normalized.entities[0].text == "東京"
+    assert normalized.notes[0] == 'names:1: "東京", which this model cannot write, is matched as its spelling "tokyo"'
+    assert len(normalized.unwritable) == 1 and '"北京" cannot be written' in normalized.unwritable[0]

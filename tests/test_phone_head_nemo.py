@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import set_anew
 from omegaconf import OmegaConf
 from test_adapter_nemo import (
     NAMES,
@@ -31,12 +32,10 @@ from test_integration import DEMO, decoding_config, texts, transcribe, transcrib
 from test_scripts import BIASED, ROOT
 from test_scripts import run as run_python
 
-from nemo_bias import load_adapter, set_entities
+from nemo_bias import load_adapter
 from nemo_bias.decoder.search import BiasedBeamSearch
-from nemo_bias.integration.decoding.manifest_entities import biased_decoders
 from nemo_bias.integration.encoder.adapter_file import AdapterFileError
 from nemo_bias.integration.encoder.biasing_adapter import Offer, biasing_adapters
-from nemo_bias.integration.encoder.handover import NOTHING
 from nemo_bias.pronunciation import PHONES
 
 __all__ = ["adapted", "adapter_file", "batch", "clips", "manifest", "stock"]  # fixtures
@@ -197,7 +196,7 @@ def test_a_file_whose_head_is_missing_is_refused(with_head, tmp_path):
 @pytest.mark.parametrize("kind", ["both", "alone", "list kept from the contextual part"])
 def test_the_decoder_hears_the_phones(with_head, head_alone, clips, heard, run, kind):
     model = head_alone if kind == "alone" else with_head
-    set_entities(model, NAMES, adapter=kind == "both", threads=1)
+    set_anew(model, NAMES, adapter=kind == "both", threads=1)
     found = []
     (adapter,) = biasing_adapters(model).values()
     hook = model.encoder.register_forward_hook(lambda *args: found.append(adapter.found))
@@ -208,21 +207,21 @@ def test_the_decoder_hears_the_phones(with_head, head_alone, clips, heard, run, 
         assert phones.shape == (size, 3 * frames, len(PHONES) + 1) and phones.dtype == np.float32
         assert np.array_equal(phones, expected.phones.numpy())
         assert (expected.biasing is not None) == (kind == "both")
-    assert [decoder.handed_over for decoder in biased_decoders(model)] == [NOTHING]
+    assert not adapter.active
 
 
 def test_a_head_changes_no_text(head_alone, stock, clips):
     for options in ({}, {"method": "greedy"}):
-        set_entities(stock, NAMES, **options)
+        set_anew(stock, NAMES, **options)
         expected = transcribe(stock, clips[:2])
-        set_entities(head_alone, NAMES, **options)
+        set_anew(head_alone, NAMES, **options)
         assert texts(transcribe(head_alone, clips[:2])) == texts(expected)
 
 
 def test_each_utterance_has_its_own_phones(head_alone, clips, heard, tmp_path):
     """Only those with a list are decoded, and padding does not count."""
     items = [{**clips[0]}, {**clips[1], "entities": NAMES}]
-    set_entities(head_alone, [], threads=1)
+    set_anew(head_alone, [], threads=1)
     transcribe_manifest(head_alone, items, tmp_path / "m.jsonl", batch_size=2)
     (((size, frames, _), together),) = heard
     heard.clear()
@@ -240,14 +239,14 @@ def test_a_head_does_nothing_unless_it_is_needed(with_head, head_alone, clips, h
         for model in (with_head, head_alone)
     ]
     for model in (with_head, head_alone):
-        set_entities(model, NAMES, method="greedy")
+        set_anew(model, NAMES, method="greedy")
         transcribe(model, clips[:1])
-        set_entities(model, [])
+        set_anew(model, [])
         transcribe(model, clips[:1])
         model.change_decoding_strategy(decoding_config(model, "greedy_batch"), verbose=False)
         transcribe(model, clips[:1])
     assert not calls and not heard
-    set_entities(head_alone, NAMES)
+    set_anew(head_alone, NAMES)
     transcribe(head_alone, clips[:1])
     for hook in hooks:
         hook.remove()
@@ -256,7 +255,7 @@ def test_a_head_does_nothing_unless_it_is_needed(with_head, head_alone, clips, h
 
 def test_of_two_heads_the_first_listens(clips, heard):
     model = with_adapter(with_adapter(restore(), effect=False, **ALONE), effect=False, name="others", **HEAD)
-    set_entities(model, NAMES, threads=1)
+    set_anew(model, NAMES, threads=1)
     transcribe(model, clips[:1])
     first, second = biasing_adapters(model).values()
     assert np.array_equal(heard[0][1], first.found.phones.numpy())

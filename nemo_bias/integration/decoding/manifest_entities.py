@@ -1,163 +1,98 @@
-"""Carries the entities of each utterance from a manifest to the adapter and the decoder.
+"""The entities of single utterances, in a field of a NeMo manifest.
 
-NeMo's Lhotse dataset keeps unknown manifest fields on its cuts and can return the cuts with a batch. We ask it to, and hand
-the entities over just before the model encodes and decodes the batch.
+NeMo's Lhotse dataset keeps unknown manifest fields on its cuts and can return the cuts with a batch. All lists of a manifest
+are checked before its first batch.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from types import ModuleType
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from nemo_bias.integration.decoding.strategy import BiasedBeamInfer
-from nemo_bias.integration.encoder.handover import forget
-from nemo_bias.integration.encoder.offering import entities_offered, load_configured_adapter
-from nemo_bias.integration.registration.patches import wrap_method
-from nemo_bias.integration.switch import switched_off
+from nemo_bias.entities import EntityListError, parse_entities
+
+if TYPE_CHECKING:
+    from nemo_bias.integration.decoding.lists import PreparedLists
+
+_originals: dict[str, str] = {}  # manifests that a program has written for NeMo, and those that they were made of
 
 
-def apply(module: ModuleType) -> None:
-    """Extends one of NeMo's modules in ``METHODS``.
+def made_of(manifest: str, original: str) -> None:
+    """Remembers which manifest another one was made of, since that is the one that its author can mend."""
+    _originals[manifest] = _originals.pop(original, original)
+
+
+def check_manifest(path: str, prepared: PreparedLists) -> None:
+    """Reads the entities of every line of a manifest.
+
+    Args:
+        path: the manifest; one that NeMo cannot read is left to NeMo.
+        prepared: what the model will decode with.
 
     Raises:
-        UnknownNeMoError: the module is not the one that this package knows.
+        EntityListError: a line's entities are broken; the message names manifest, line, audio file and item.
     """
-    class_name, wrappers = METHODS[module.__name__.rpartition(".")[2]]
-    for method, wrapper in wrappers.items():
-        wrap_method(getattr(module, class_name), method, wrapper)
+    path = _originals.pop(path, path)
+    field = prepared.config.entity_field
+    if field is None:
+        return
+    try:
+        with open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if field not in line and json.dumps(field) not in line:  # the latter has escapes
+                    continue
+                item = json.loads(line)
+                entities = item.get(field)
+                if entities is not None:
+                    _check(entities, f"{path}:{number}: {field} of {Path(str(item.get('audio_filepath'))).name}", prepared)
+    except EntityListError:
+        raise
+    except (OSError, ValueError, AttributeError):  # NeMo will say what is wrong with the manifest
+        return
 
 
-def biased_decoders(model: Any) -> list[BiasedBeamInfer]:
-    """The decoders of a model that are ours: of its CTC head, and of the metric that decodes in `predict_step`."""
-    owners = [getattr(model, name, None) for name in ("decoding", "ctc_decoding")]
-    owners += [getattr(getattr(model, name, None), "decoding", None) for name in ("wer", "ctc_wer")]
-    decoders = {id(d): d for d in (getattr(owner, "decoding", None) for owner in owners) if isinstance(d, BiasedBeamInfer)}
-    return [d for d in decoders.values() if not switched_off()]
+def has_field(path: str, field: str) -> bool:
+    """Whether the first line of a manifest has a field."""
+    try:
+        with open(path, encoding="utf-8") as lines:
+            return field in json.loads(next(lines, "{}"))
+    except (OSError, ValueError, TypeError):  # NeMo will say what is wrong with the manifest
+        return False
 
 
-def _with_cuts(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`_transcribe_input_processing`: batches of biased models bring their cuts along."""
-
-    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        loader = original(self, *args, **kwargs)
-        dataset = getattr(loader, "dataset", None)
-        if (
-            dataset is not None
-            and hasattr(dataset, "return_cuts")
-            and any(d.config.entity_field for d in biased_decoders(self))
-        ):
-            dataset.return_cuts = True
-        return loader
-
-    return wrapped
-
-
-def _with_entities(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`_transcribe_forward` and `predict_step`: the entities of the batch go to the adapter, and wait in the decoder."""
-
-    def wrapped(self: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        cuts = batch[4] if isinstance(batch, Sequence) and len(batch) > 4 else None
-        decodes = getattr(self, "cur_decoder", "ctc") == "ctc"  # a hybrid model may be switched to its transducer
-        decoders = biased_decoders(self) if decodes else []
-        for decoder in decoders:
-            if cuts is not None and hasattr(cuts, "map") and decoder.config.entity_field:
-                decoder.utterance_entities = [_entities_of(cut, decoder.config.entity_field) for cut in cuts]
-        load_configured_adapter(self, decoders)
-        with entities_offered(self, decoders):
-            return original(self, batch, *args, **kwargs)
-
-    return wrapped
-
-
-def _finished(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`_transcribe_output_processing` and `predict_step`: a batch is decoded, and nothing of it is left for another."""
-
-    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return original(self, *args, **kwargs)
-        finally:
-            forget(biased_decoders(self))
-
-    return wrapped
-
-
-def _with_entities_until_finished(original: Callable[..., Any]) -> Callable[..., Any]:
-    return _finished(_with_entities(original))
-
-
-def _with_adapter(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`transcribe_generator`: the adapter is loaded before NeMo freezes the encoder and remembers its parameters."""
-
-    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        load_configured_adapter(self, biased_decoders(self))
-        return original(self, *args, **kwargs)
-
-    return wrapped
-
-
-def _entities_of(cut: Any, field: str) -> list[Any]:
-    """The manifest field of a cut: a list, or one string for a list of one."""
+def entities_of(cut: Any, field: str) -> tuple[list[Any], str]:
+    """The field of a cut, and where it stands."""
     custom = getattr(getattr(cut, "first_non_padding_cut", cut), "custom", None) or {}
-    entities = custom.get(field)
+    place = f"manifest field {field} of {_name_of(cut)}"
+    return items_of(custom.get(field), place), place
+
+
+def items_of(entities: Any, place: str) -> list[Any]:
+    """The entities of a field: a list, or one string for a list of one.
+
+    Raises:
+        EntityListError: it is something else.
+    """
     if entities is None:
         return []
     if isinstance(entities, str):
         return [entities]
     if not isinstance(entities, list):
-        raise ValueError(f"manifest field {field!r} of {cut.id} is {entities!r}; expected a list of entities")
+        raise EntityListError(f"{place} is {entities!r}; expected a list of entities")
     return entities
 
 
-def _with_field_check(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`_setup_dataloader_from_config`: NeMo's older datasets drop the field, which must not go unnoticed."""
-
-    def wrapped(self: Any, config: Any) -> Any:
-        from nemo.utils import logging
-
-        fields = [d.config.entity_field for d in biased_decoders(self) if d.config.entity_field]
-        path = (config or {}).get("manifest_filepath")
-        if fields and isinstance(path, str) and not config.get("use_lhotse"):
-            try:
-                with open(path, encoding="utf-8") as lines:
-                    first = json.loads(next(lines, "{}"))
-            except (OSError, ValueError):
-                first = {}  # NeMo will say what is wrong with the manifest
-            if fields[0] in first:
-                logging.warning(
-                    f"nemo_bias: {path} has the field {fields[0]!r}, but this dataset cannot carry it, so only the global "
-                    "list is used. Set use_lhotse=true (predict_ds.use_lhotse=true in transcribe_speech_parallel.py), or "
-                    "biased_beam.entity_field=null if the field is not meant as a list."
-                )
-        return original(self, config)
-
-    return wrapped
+def _check(entities: Any, place: str, prepared: PreparedLists) -> None:
+    items = items_of(entities, place)
+    said = [entity for entity in parse_entities(items, place) if entity.pronunciations]
+    if said:
+        prepared.search.compile([entity.text for entity in said], entities=said)
 
 
-# What is extended: module -> class, methods that it defines itself.
-METHODS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
-    "transcription": (
-        "TranscriptionMixin",
-        {"transcribe_generator": _with_adapter, "_transcribe_input_processing": _with_cuts},
-    ),
-    "ctc_models": (
-        "EncDecCTCModel",
-        {
-            "_transcribe_forward": _with_entities,
-            "_transcribe_output_processing": _finished,
-            "predict_step": _with_entities_until_finished,
-            "_setup_dataloader_from_config": _with_field_check,
-        },
-    ),
-    "ctc_bpe_models": ("EncDecCTCModelBPE", {"_setup_dataloader_from_config": _with_field_check}),
-    "hybrid_rnnt_ctc_models": (
-        "EncDecHybridRNNTCTCModel",
-        {
-            "_transcribe_forward": _with_entities,
-            "_transcribe_output_processing": _finished,
-            "predict_step": _with_entities_until_finished,
-        },
-    ),
-    "hybrid_rnnt_ctc_bpe_models": ("EncDecHybridRNNTCTCBPEModel", {"_setup_dataloader_from_config": _with_field_check}),
-}
+def _name_of(cut: Any) -> str:
+    """The file of an utterance, or what it is called if it has none of its own."""
+    try:
+        return Path(cut.recording.sources[0].source).name
+    except (AttributeError, IndexError, TypeError):
+        return str(getattr(cut, "id", "an utterance"))

@@ -7,8 +7,10 @@ such as joining tokens into text, timestamps and confidences, stays NeMo's own.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +19,17 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary, character_vocabulary
-from nemo_bias.entities import EntityList, parse_entities, read_entities
+from nemo_bias.integration.batch import decoded_batch, decoding
 from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig, biased_beam_config
-from nemo_bias.integration.encoder.handover import NOTHING
+from nemo_bias.integration.decoding.lists import BatchLists, ModelLists, owner
 from nemo_bias.integration.registration.patches import wrap_method
 from nemo_bias.integration.switch import switched_off
 
-if TYPE_CHECKING:  # the decoder's compiled code is loaded when it is needed; this module is loaded with NeMo
-    from nemo_bias.decoder.entity_list import CompiledList
-    from nemo_bias.decoder.search import BiasedBeamSearch
+if TYPE_CHECKING:
     from nemo_bias.decoder.transcript import Transcript
-    from nemo_bias.normalization import NormalizedList
 
 STOCK_STRATEGY = "greedy_batch"  # what writes everything that is no entity
-SHOWN_NOTES = 20  # notes on an entity list that are logged one by one
+REFUSED = "Decoding strategy must be one of"  # how NeMo's error on an unknown strategy begins
 
 
 def apply(module: ModuleType) -> None:
@@ -40,6 +39,7 @@ def apply(module: ModuleType) -> None:
         UnknownNeMoError: the module is not the one that this package knows.
     """
     wrap_method(module.AbstractCTCDecoding, "__init__", _with_strategy)
+    wrap_method(module.AbstractCTCDecoding, "ctc_decoder_predictions_tensor", _with_batch)
 
 
 def _with_strategy(original: Callable[..., None]) -> Callable[..., None]:
@@ -48,18 +48,41 @@ def _with_strategy(original: Callable[..., None]) -> Callable[..., None]:
     def __init__(self: Any, decoding_cfg: Any, blank_id: int, supported_punctuation: set[str] | None = None) -> None:  # noqa: N807
         config = decoding_cfg if isinstance(decoding_cfg, DictConfig) else OmegaConf.create(decoding_cfg)
         if config.get("strategy") != STRATEGY:
-            original(self, decoding_cfg, blank_id=blank_id, supported_punctuation=supported_punctuation)
+            try:
+                original(self, decoding_cfg, blank_id=blank_id, supported_punctuation=supported_punctuation)
+            except ValueError as error:
+                raise _naming_ours(error, str(config.get("strategy"))) from error
             return
         options = biased_beam_config(config.get(STRATEGY))
+        options.check()  # here, so that a wrong value fails now
         stock = config.copy()
         with open_dict(stock):
             stock.strategy = STOCK_STRATEGY
         original(self, stock, blank_id=blank_id, supported_punctuation=supported_punctuation)
         with open_dict(self.cfg):
             self.cfg.strategy = STRATEGY
-        self.decoding = BiasedBeamInfer(self, self.decoding, options)
+        self.decoding = BiasedBeamInfer(self.decoding, owner(partial(vocabulary_of, self), options))
 
     return __init__
+
+
+def _with_batch(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`ctc_decoder_predictions_tensor`: the decoder finds what belongs to the log-probs."""
+
+    def wrapped(self: Any, decoder_outputs: Any, *args: Any, **kwargs: Any) -> Any:
+        with decoding(decoder_outputs):
+            return original(self, decoder_outputs, *args, **kwargs)
+
+    return wrapped
+
+
+def _naming_ours(error: ValueError, strategy: str) -> ValueError:
+    """NeMo's error on an unknown strategy, with ours among those that it names."""
+    message = str(error)
+    if not message.startswith(REFUSED):
+        return error
+    meant = f"; did you mean {STRATEGY!r}?" if difflib.get_close_matches(strategy, [STRATEGY], 1) else ""
+    return ValueError(f"{message.replace(']', f', {STRATEGY!r}]', 1)}{meant}")
 
 
 class BiasedBeamInfer:
@@ -71,23 +94,13 @@ class BiasedBeamInfer:
     attributes: `entity_spans`, a tuple of `EntitySpan`, and `nbest`, a list of `Transcript`.
 
     Args:
-        decoding: the NeMo decoding object that owns this decoder.
         stock: the NeMo greedy decoder.
-        config: options of the strategy.
+        lists: owner of the model's lists.
     """
 
-    def __init__(self, decoding: Any, stock: Any, config: BiasedBeamConfig) -> None:
+    def __init__(self, stock: Any, lists: ModelLists) -> None:
         self.stock = stock
-        self.config = config
-        self.utterance_entities: Sequence[Any] | None = (
-            None  # entities of each utterance of the next batch, set by its reader
-        )
-        self.handed_over = NOTHING  # by the encoder side, for the next batch
-        self._decoding = decoding
-        self._search: BiasedBeamSearch | None = None
-        self._global: CompiledList | None = None
-        self._lists: dict[str, CompiledList | None] = {}
-        config.check()  # here, so that a wrong value fails now
+        self.lists = lists
 
     def __getattr__(self, name: str) -> Any:
         if name == "stock":  # not yet set, while unpickling
@@ -103,79 +116,22 @@ class BiasedBeamInfer:
         ):  # NeMo sets these from outside
             setattr(self.stock, name, value)
 
-    def prepare(self) -> tuple[BiasedBeamSearch, CompiledList | None]:
-        """Reads and compiles the entity list, once; not earlier, since NeMo also builds decoders that it never uses."""
-        if self._search is None:
-            from nemo_bias.decoder.search import BiasedBeamSearch
-
-            search = BiasedBeamSearch(vocabulary_of(self._decoding), self.config, self.config.threads or None)
-            self._global = self._compile(search, self.configured_entities(), report=True)
-            self._search = search
-        return self._search, self._global
-
-    def configured_entities(self) -> list[EntityList]:
-        """The entity lists of the config, as they were read."""
-        lists = []
-        if self.config.entity_file:
-            lists.append(read_entities(self.config.entity_file, self.config.entity_format))
-        if self.config.entities:
-            lists.append(parse_entities(self.config.entities, f"{STRATEGY}.entities"))
-        return lists
-
-    def normalized(self, lists: Sequence[EntityList]) -> NormalizedList:
-        """The entities as this model can write them, with notes on what was changed."""
-        from nemo_bias.normalization import normalize_entities
-
-        entities = tuple(entity for each in lists for entity in each)
-        notes = tuple(note for each in lists for note in each.notes)
-        return normalize_entities(EntityList(entities, notes), vocabulary_of(self._decoding).alphabet)
-
-    def _compile(self, search: BiasedBeamSearch, lists: Sequence[EntityList], report: bool) -> CompiledList | None:
-        from nemo.utils import logging
-
-        normalized = self.normalized(lists)
-        names = [entity.text for entity in normalized.entities]
-        compiled = search.compile(normalized.phrases, normalized.weights, names, normalized.entities)
-        unwritten = [p for p, written in zip(compiled.phrases, compiled.written, strict=True) if not written]
-        notes = [*normalized.unwritable, *(f'"{p}" cannot be split into tokens of this model' for p in unwritten)]
-        if report:
-            notes += normalized.notes
-        for note in notes[:SHOWN_NOTES]:
-            logging.warning(f"nemo_bias: {note}")
-        if len(notes) > SHOWN_NOTES:
-            logging.warning(f"nemo_bias: and {len(notes) - SHOWN_NOTES} more notes; scripts/check_entities.py prints all")
-        return compiled if len(compiled) else None
-
-    def own_list(self, entities: Any) -> CompiledList | None:
-        """Compiles an utterance's own entities; None if there are none."""
-        if not entities:
-            return None
-        search, _ = self.prepare()
-        key = repr(entities)
-        if key not in self._lists:
-            if len(self._lists) >= 1000:
-                self._lists.clear()
-            self._lists[key] = self._compile(
-                search, [parse_entities(entities, f"manifest field {self.config.entity_field}")], report=False
-            )
-        return self._lists[key]
-
-    def _list_of(self, entities: Any) -> CompiledList | None:
-        """The global list joined with an utterance's own."""
-        own = self.own_list(entities)
-        if own is None or self._global is None:
-            return own or self._global
-        return self._global.joined(own)
+    @property
+    def config(self) -> BiasedBeamConfig:
+        """Options of the strategy."""
+        return self.lists.config
 
     def __call__(self, decoder_output: torch.Tensor, decoder_lengths: torch.Tensor | None = None) -> tuple[list[Any]]:
         """Decodes log-probs [B, T, V] (or labels [B, T], which are left to NeMo) of the given lengths [B]."""
-        own, self.utterance_entities = self.utterance_entities, None
-        (unbiased, phones), self.handed_over = self.handed_over, NOTHING
-        if decoder_output.ndim != 3 or switched_off() or self.config.method == "greedy":
+        batch = decoded_batch(decoder_output)
+        if decoder_output.ndim != 3 or switched_off():
             return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)  # type: ignore[no-any-return]
+        prepared, own = batch.lists or BatchLists(self.lists.current)
+        if prepared.config.method == "greedy":
+            return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)  # type: ignore[no-any-return]
+        unbiased, phones = batch.plain, batch.phones
         plain = decoder_output if unbiased is None else unbiased
-        search, _ = self.prepare()
-        lists = [self._list_of(entities) for entities in own or [None] * len(decoder_output)]
+        lists = BatchLists(prepared, own).of_utterances(len(decoder_output))
         with_list = [b for b, entities in enumerate(lists) if entities is not None]
         (hypotheses,) = self.stock(decoder_output=plain, decoder_lengths=decoder_lengths)
         if with_list:
@@ -186,8 +142,8 @@ class BiasedBeamInfer:
                 if decoder_lengths is None
                 else decoder_lengths[with_list].detach().cpu()
             )
-            transcripts = search.decode(
-                *(log_probs.numpy(), lengths.numpy(), [lists[b] for b in with_list], self.config.nbest),
+            transcripts = prepared.search.decode(
+                *(log_probs.numpy(), lengths.numpy(), [lists[b] for b in with_list], prepared.config.nbest),
                 plain=None if unbiased is None else plain_log_probs.numpy(),
                 labels=[torch.as_tensor(hypotheses[b].y_sequence).cpu().numpy() for b in with_list],
                 phones=None if phones is None else phones[with_list].float().cpu().numpy(),

@@ -10,6 +10,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from nemo_bias.integration.decoding.manifest_entities import made_of
+
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus")
 
 
@@ -23,6 +25,7 @@ def transcribe_items(
     model: Any,
     items: Sequence[Mapping[str, Any]],
     folder: str | Path = ".",
+    manifest: str | Path | None = None,
     timestamps: bool = False,
     progress: bool = False,
     **options: Any,
@@ -34,6 +37,7 @@ def transcribe_items(
         items: each has `audio_filepath`; without `duration` (seconds), the audio file is asked. Other fields, such as
             `entities`, reach the decoder.
         folder: what relative audio paths are relative to.
+        manifest: the file that the items were read from, for messages.
         timestamps: whether to add `timestamps_word` and the like, as NeMo's transcribe_speech.py does.
         progress: whether to show NeMo's progress bar.
         options: further arguments of `model.transcribe`, such as `batch_size`.
@@ -43,6 +47,7 @@ def transcribe_items(
         start and end (seconds), probability, technique.
 
     Raises:
+        EntityListError: the entities of an item are broken.
         FileNotFoundError: an audio file is missing.
         ValueError: a file is no audio.
         RuntimeError: NeMo has left out an utterance, as it does with audio that it cannot read.
@@ -55,10 +60,12 @@ def transcribe_items(
         duration = _duration(audio)  # before the first batch, so that a broken file does not end a long run
         lines.append({**item, "audio_filepath": str(audio), "duration": item.get("duration", duration)})
     with tempfile.TemporaryDirectory() as temporary:
-        manifest = Path(temporary, "utterances.jsonl")
-        manifest.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        written = Path(temporary, "utterances.jsonl")
+        written.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        if manifest is not None:
+            made_of(str(written), str(manifest))
         hypotheses = model.transcribe(
-            str(manifest), return_hypotheses=True, timestamps=timestamps or None, verbose=progress, **options
+            str(written), return_hypotheses=True, timestamps=timestamps or None, verbose=progress, **options
         )
     if isinstance(hypotheses, tuple):  # what some of NeMo's models return: the best, and all
         hypotheses = hypotheses[0]

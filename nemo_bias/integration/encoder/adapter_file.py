@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.base import ContainerMetadata, Metadata
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.nodes import AnyNode
@@ -64,7 +64,7 @@ def read_adapter_file(path: str | Path) -> dict[str, Any]:
 def load_adapter(
     model: Any, path: str | Path, name: str | None = None, changes: Mapping[str, Any] | None = None
 ) -> BiasingAdapter:
-    """Adds a saved biasing adapter to a stock NeMo model and enables it.
+    """Adds a saved biasing adapter to a stock NeMo model and enables it; it replaces one of the same name.
 
     Args:
         model: a restored NeMo CTC or hybrid model with a Conformer encoder.
@@ -78,7 +78,7 @@ def load_adapter(
 
     Raises:
         AdapterFileError: the file is broken, has no such adapter, was made for another recogniser, has weights of other
-            sizes than `changes` ask for, or the model has an adapter of that name already.
+            sizes than `changes` ask for, or the model has an adapter of another kind under that name.
         UnknownNeMoError: this package stays out of an unknown NeMo.
     """
     check_registered()
@@ -92,8 +92,9 @@ def load_adapter(
     name = name or ours[0]
     if name not in ours:
         raise AdapterFileError(f"{path} has no biasing adapter {name!r}; it has {', '.join(ours) or 'none'}")
-    if name in (model.cfg.get("adapters") or {}):
-        raise AdapterFileError(f"{path}: the model has an adapter named {name!r} already")
+    replaced = name in (model.cfg.get("adapters") or {})
+    if replaced and name not in biasing_adapters(model):
+        raise AdapterFileError(f"{path}: the model has an adapter of another kind named {name!r} already")
     try:
         check_encoder(model)
         check_recogniser(configs[name].get("recogniser"), recogniser_of(model), f"{path}: adapter {name!r}")
@@ -104,12 +105,33 @@ def load_adapter(
         adapter.load_state_dict(state)
     except (OmegaConfBaseException, RuntimeError, TypeError, ValueError) as error:
         raise AdapterFileError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+    if replaced:
+        detach_adapter(model, name)
     with torch.inference_mode(False):  # `transcribe` loads it within one, where parameters would never be trainable again
         model.add_adapter(name, cfg=config)
         added: BiasingAdapter = model.encoder.adapter_layer[name]
         added.load_state_dict(state)
         model.set_enabled_adapters(name, enabled=True)
         return added.train(model.training).to(model.device)
+
+
+def detach_adapter(model: Any, name: str) -> None:
+    """Removes a biasing adapter from a model; NeMo itself cannot.
+
+    Raises:
+        ValueError: the model has no such biasing adapter.
+    """
+    present = biasing_adapters(model)
+    if name not in present:
+        raise ValueError(f"the model has no biasing adapter {name!r}; it has {', '.join(present) or 'none'}")
+    present[name].detach()
+    del model.encoder.adapter_layer[name]
+    for config in (model.cfg.adapters, model.encoder.adapter_cfg):
+        with open_dict(config):
+            config.pop(name, None)
+            for metadata in (config.get(model.adapter_global_cfg_key) or {}).values():
+                if isinstance(metadata, DictConfig) and "modules" in metadata:
+                    metadata.modules.pop(name, None)
 
 
 def _new_parts(adapter: BiasingAdapter, stored: Any) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from nemo_bias.decoder.alignment import token_frames
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.attention_plot import Attention, TimedWord
 from nemo_bias.integration.decoding.api import set_entities
-from nemo_bias.integration.decoding.manifest_entities import biased_decoders
+from nemo_bias.integration.decoding.model_lists import lists_of
 from nemo_bias.integration.registration.patches import UnknownNeMoError
 from nemo_bias.integration.switch import OFF_SWITCH, switched_off
 
@@ -58,18 +58,19 @@ def attention_of(
     if not given:
         raise ValueError("there is no entity list; give its path, or the entities")
     with _decoding_kept(model):
-        set_entities(model, method="greedy")
+        set_entities(model, None, method="greedy", adapter=True)
         path_without = _greedy_path(model, audio)
-        set_entities(model, given, method="greedy")
-        decoder = biased_decoders(model)[0]
-        search, compiled = decoder.prepare()
-        if compiled is None:
-            listed = sum(len(each) for each in decoder.configured_entities())
+        set_entities(model, given)
+        prepared = lists_of(model).current
+        compiled = prepared.shared
+        if prepared.listed is None or compiled is None:
+            listed = len(prepared.listed.entities) if prepared.listed else 0
             source = given if isinstance(given, str) else "the entity list"
             why = f"none of its {listed} entities can be written by this model" if listed else "it holds no entities"
             raise ValueError(f"{source}: {why}")
         path = _greedy_path(model, audio)
-    found, adapter.found = adapter.found, None
+    found = adapter.found
+    adapter.forget()
     if found is None or found.biasing is None:
         raise UnknownNeMoError("the encoder has not called the adapter")
     nothing = found.biasing.subword_log_probs[0, : len(path), :, 0].float().exp().mean(dim=1, keepdim=True).cpu().numpy()
@@ -77,7 +78,7 @@ def attention_of(
     chosen = found.biasing.chosen[0].tolist()
     best = np.argsort(-attention.max(axis=0, initial=0), kind="stable")[:most_entities]
     frame = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
-    words = timed_words(path, search.vocabulary, frame)
+    words = timed_words(path, prepared.vocabulary, frame)
     text = f" {' '.join(word.text for word in words)} "
     return Attention(
         audio=Path(audio).name,
@@ -86,7 +87,7 @@ def attention_of(
         recognised=tuple(f" {compiled.phrases[chosen[k]]} " in text for k in best),
         probabilities=np.concatenate([nothing, attention[:, best]], axis=1),
         words=words,
-        words_without=timed_words(path_without, search.vocabulary, frame),
+        words_without=timed_words(path_without, prepared.vocabulary, frame),
     )
 
 
@@ -145,12 +146,13 @@ def _greedy_path(model: Any, audio: str | Path) -> list[int]:
 
 @contextmanager
 def _decoding_kept(model: Any) -> Iterator[None]:
-    """Gives the model its own way of decoding back at the end."""
+    """Gives the model its own way of decoding, and its list, back at the end."""
     hybrid = hasattr(model, "ctc_decoding")
     config = (model.cfg.aux_ctc if hybrid else model.cfg).decoding.copy()
     current = model.cur_decoder if hybrid else None
     try:
-        yield
+        with lists_of(model).kept():
+            yield
     finally:
         if hybrid:
             model.change_decoding_strategy(config, decoder_type="ctc", verbose=False)

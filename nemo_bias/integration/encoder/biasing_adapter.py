@@ -8,6 +8,7 @@ and the encoder's output is the very tensor that it was.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from nemo_bias.adapter.contextual_adapter import Biasing, ContextualAdapter
 from nemo_bias.adapter.entity_encoder import EncodedEntities, TokenLists
 from nemo_bias.adapter.phone_head import PhoneHead
+from nemo_bias.integration.batch import attach, attached
 from nemo_bias.integration.encoder.adapter_config import adapter_config, phone_layer, query_layers
 from nemo_bias.integration.switch import switched_off
 
@@ -78,7 +80,30 @@ class AddToOutput(AbstractAdapterStrategy):  # type: ignore[misc]
         found = adapter(input["layers"], input["lengths"])
         encoded: Tensor = input["encoded"]
         adapter.observe(encoded, found)
-        return encoded if found.biasing is None else encoded + found.biasing.bias.transpose(1, 2).to(encoded.dtype)
+        biased = encoded if found.biasing is None else encoded + found.biasing.bias.transpose(1, 2).to(encoded.dtype)
+        if not adapter.training:
+            before = attached(encoded)  # by an adapter that came first
+            phones = found.phones if before.phones is None else before.phones
+            plain = encoded if before.plain is None and biased is not encoded else before.plain
+            attach(biased, plain=plain, phones=None if phones is None else phones.detach())
+        return biased
+
+
+class _InThread(threading.local):
+    """What an adapter does in the batch that a thread is encoding; nothing of it is copied or saved.
+
+    Attributes:
+        offer: what is wanted.
+        found: what was found in the last batch, in evaluation mode.
+        outputs: of the tapped layers, while they are wanted.
+    """
+
+    offer: Offer | None = None
+    found: Found | None = None
+    outputs: dict[int, Tensor] | None = None
+
+    def __reduce__(self) -> tuple[type[_InThread], tuple[()]]:
+        return _InThread, ()
 
 
 class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
@@ -117,12 +142,11 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
         self.tapped = sorted({*self._query_layers, *([self._phone_layer] if self.phones is not None else [])})
         self.setup_adapter_strategy(AddToOutput())  # type: ignore[operator]
         self.supervisor: Supervisor | None = None  # set while training
-        self.found: Found | None = None  # in the last batch, in evaluation mode
-        self._offer: Offer | None = None
-        self._name = ""
+        self._now = _InThread()
+        self.name = ""
+        self._hooks: list[Any] = []
         self._encoded: dict[tuple[str, ...], EncodedEntities] = {}
         self._encoded_state: Any = None  # device and versions of the weights that made them
-        self._outputs: dict[int, Tensor] | None = None  # of the tapped layers, while they are wanted
 
     def trained_parts(self) -> dict[str, nn.Module]:
         """The parts that the adapter has and that its config asks to train, by name.
@@ -137,24 +161,33 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
         return trained
 
     def offer(self, offer: Offer | None) -> None:
-        """Says what is wanted in the next batches; None, or an offer of nothing: nothing.
+        """Says what is wanted in the next batches of this thread; None, or an offer of nothing: nothing.
 
         Raises:
             ValueError: it is wanted of a part that the adapter does not have.
         """
         if offer is None or not offer.wanted:
-            self._offer = None
+            self._now.offer = None
             return
         if offer.entities is not None and self.contextual is None:
             raise ValueError("the adapter has no contextual part")
         if offer.phones and self.phones is None:
             raise ValueError("the adapter has no phone head")
-        self._offer = offer
+        self._now.offer = offer
 
     @property
     def active(self) -> bool:
-        """Whether anything is wanted in the next batches."""
-        return self._offer is not None
+        """Whether anything is wanted in the next batches of this thread."""
+        return self._now.offer is not None
+
+    @property
+    def found(self) -> Found | None:
+        """What was found in the last batch of this thread, in evaluation mode."""
+        return self._now.found
+
+    def forget(self) -> None:
+        """Lets go of what was found."""
+        self._now.found = None
 
     def encode(self, phrases: tuple[str, ...], tokenize: Callable[[str], Sequence[int]]) -> EncodedEntities:
         """Encodes a list; the last lists are remembered as long as the weights do not change.
@@ -171,13 +204,15 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
         parameters = list(self.contextual.encoder.parameters())
         state = (parameters[0].device, *(parameter._version for parameter in parameters))
         if state != self._encoded_state or len(self._encoded) >= REMEMBERED_LISTS:
-            self._encoded.clear()
+            self._encoded = {}  # another thread may be at work with the old ones
             self._encoded_state = state
-        if phrases not in self._encoded:
+        encoded = self._encoded.get(phrases)
+        if encoded is None:
             tokens = [tuple(tokenize(phrase)) or (0,) for phrase in phrases]
             with torch.no_grad():
-                self._encoded[phrases] = self.contextual.encode(TokenLists.of(tokens, parameters[0].device))
-        return self._encoded[phrases]
+                encoded = self.contextual.encode(TokenLists.of(tokens, parameters[0].device))
+            self._encoded[phrases] = encoded
+        return encoded
 
     def forward(self, layers: Sequence[Tensor], lengths: Tensor) -> Found:
         """Finds what is wanted.
@@ -186,9 +221,9 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
             layers: outputs of the `tapped` layers in their order, [B, T, width] each.
             lengths: [B] frames of each utterance.
         """
-        if self._offer is None:
+        if self._now.offer is None:
             raise RuntimeError("nothing is offered to the adapter")
-        entities, offered, required, weight, phones = self._offer
+        entities, offered, required, weight, phones = self._now.offer
         output_of = dict(zip(self.tapped, layers, strict=True))
         biasing = None
         if self.contextual is not None and entities is not None:
@@ -202,26 +237,32 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
 
     def attach(self, encoder: nn.Module, name: str) -> None:
         """Registers the hooks on an encoder, which knows this adapter by a name."""
-        self._name = name
+        self.name = name
         self.model_guid = getattr(encoder, "model_guid", None)  # under which NeMo looks for its loss
-        encoder.register_forward_pre_hook(self._before)
+        self._hooks = [encoder.register_forward_pre_hook(self._before)]
         for layer in self.tapped:
-            encoder.layers[layer - 1].register_forward_hook(partial(self._keep, layer))  # type: ignore[index, operator, union-attr]
-        encoder.register_forward_hook(self._after)
+            self._hooks.append(encoder.layers[layer - 1].register_forward_hook(partial(self._keep, layer)))  # type: ignore[index, operator, union-attr]
+        self._hooks.append(encoder.register_forward_hook(self._after))
+
+    def detach(self) -> None:
+        """Removes the hooks."""
+        while self._hooks:
+            self._hooks.pop().remove()
 
     def _before(self, encoder: Any, args: Any) -> None:
-        self.found = None
-        active = self._offer is not None and encoder.adapter_cfg[self._name].get("enabled", True) and not switched_off()
-        self._outputs = {} if active else None
+        self.forget()
+        active = self.active and encoder.adapter_cfg[self.name].get("enabled", True) and not switched_off()
+        self._now.outputs = {} if active else None
 
     def _keep(self, layer: int, module: nn.Module, args: Any, output: Any) -> None:
-        if self._outputs is not None:
-            self._outputs[layer] = output[0] if isinstance(output, tuple) else output
+        if self._now.outputs is not None:
+            self._now.outputs[layer] = output[0] if isinstance(output, tuple) else output
 
     def _after(self, encoder: Any, args: Any, output: Any) -> Any:
-        if self._outputs is None:
+        outputs, self._now.outputs = self._now.outputs, None
+        if outputs is None:
             return None
-        layers, self._outputs = [self._outputs[layer] for layer in self.tapped], None
+        layers = [outputs[layer] for layer in self.tapped]
         encoded, lengths = output[0], output[1]
         biased = self.adapter_strategy({"encoded": encoded, "layers": layers, "lengths": lengths}, self, module=encoder)  # type: ignore[operator]
         return (biased, *output[1:])
@@ -229,7 +270,7 @@ class BiasingAdapter(nn.Module, AdapterModuleUtil):  # type: ignore[misc]
     def observe(self, encoded: Tensor, found: Found) -> None:
         """Keeps what was found, or in training makes a loss of it, which NeMo adds to its own."""
         if not self.training:
-            self.found = found
+            self._now.found = found
         elif self.supervisor is not None:
             loss = self.supervisor.loss(encoded, found)
             self.register_accessible_tensor("adapter_loss", loss)  # type: ignore[operator]

@@ -15,19 +15,29 @@ from types import ModuleType
 
 from nemo_bias.integration.registration.patches import UnknownNeMoError, attempt
 
+PROGRAMS = "nemo.collections.asr.parts.utils.transcribe_utils"  # what only NeMo's programs import
 # NeMo module -> our module, whose `apply(module)` extends it.
 EXTENSIONS = {
     "nemo.core.classes.common": "nemo_bias.integration.registration.targets",
     "nemo.collections.asr.modules.conformer_encoder": "nemo_bias.integration.encoder.conformer",
     "nemo.collections.asr.parts.mixins.asr_adapter_mixins": "nemo_bias.integration.encoder.conformer",
     "nemo.collections.asr.parts.submodules.ctc_decoding": "nemo_bias.integration.decoding.strategy",
-    "nemo.collections.asr.parts.mixins.transcription": "nemo_bias.integration.decoding.manifest_entities",
-    "nemo.collections.asr.models.ctc_models": "nemo_bias.integration.decoding.manifest_entities",
-    "nemo.collections.asr.models.ctc_bpe_models": "nemo_bias.integration.decoding.manifest_entities",
-    "nemo.collections.asr.models.hybrid_rnnt_ctc_models": "nemo_bias.integration.decoding.manifest_entities",
-    "nemo.collections.asr.models.hybrid_rnnt_ctc_bpe_models": "nemo_bias.integration.decoding.manifest_entities",
+    **dict.fromkeys(
+        (
+            "nemo.core.classes.modelPT",
+            "nemo.collections.asr.parts.mixins.transcription",
+            PROGRAMS,
+            "nemo.collections.asr.models.ctc_models",
+            "nemo.collections.asr.models.ctc_bpe_models",
+            "nemo.collections.asr.models.rnnt_models",
+            "nemo.collections.asr.models.rnnt_bpe_models",
+            "nemo.collections.asr.models.hybrid_rnnt_ctc_models",
+            "nemo.collections.asr.models.hybrid_rnnt_ctc_bpe_models",
+        ),
+        "nemo_bias.integration.decoding.model_methods",
+    ),
 }
-COLLECTION = "nemo.collections.asr"  # which imports all of them
+COLLECTION = "nemo.collections.asr"  # which imports all of them but PROGRAMS
 
 
 def install() -> None:
@@ -48,7 +58,7 @@ def _extend(module: ModuleType) -> None:
 
 
 def _check_all_extended() -> None:
-    missing = [name for name in EXTENSIONS if name not in sys.modules]
+    missing = [name for name in EXTENSIONS if name not in sys.modules and name != PROGRAMS]
     if missing:
         raise UnknownNeMoError(f"{COLLECTION} does not import {missing[0]}")
 

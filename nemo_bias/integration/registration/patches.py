@@ -9,6 +9,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 _LOG = logging.getLogger(__name__)
@@ -23,8 +24,8 @@ class UnknownNeMoError(RuntimeError):
         super().__init__(f"nemo_bias does not know this NeMo: {what}; install nemo_toolkit 3.0")
 
 
-def wrap_method(owner: type, name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Replaces a method that a class defines itself by what `wrapper` makes of it; once, however often it is called.
+def wrap_method(owner: type | ModuleType, name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replaces a method that a class defines itself, or a function of a module, by what `wrapper` makes of it; once.
 
     Raises:
         UnknownNeMoError: there is no such method, or it has not the parameters that its replacement has.

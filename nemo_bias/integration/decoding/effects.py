@@ -1,0 +1,198 @@
+"""What a user has set and what cannot take effect: one table, and one way to say it.
+
+Whenever a model's decoding is set, the table is gone through, and each thing that newly has no effect is told in a warning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig
+from nemo_bias.integration.switch import OFF_SWITCH, switched_off
+
+if TYPE_CHECKING:
+    from nemo_bias.entities import Entity
+    from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
+
+TOLD = "_nemo_bias_told"  # attribute of a model: what has no effect and was told
+LIST, PRONUNCIATIONS, WEIGHTS = (
+    "the entity list",
+    "every pronunciation in the entity list",
+    "every weight in the entity list",
+)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """How a model is about to decode.
+
+    Attributes:
+        model: name of its class.
+        has_ctc: whether it has a CTC decoder.
+        transducer: whether it decodes with its transducer.
+        strategy: of the CTC decoding config.
+        config: the options of ours, whether they are used or not.
+        entities: of the list that it has.
+        given: whether that was given in Python, and is not in the config.
+        adapters: those that are enabled.
+    """
+
+    model: str
+    has_ctc: bool
+    transducer: bool
+    strategy: str | None
+    config: BiasedBeamConfig
+    entities: Sequence[Entity] = ()
+    given: bool = False
+    adapters: Sequence[BiasingAdapter] = ()
+
+    @property
+    def contextual(self) -> bool:
+        """Whether an adapter uses lists."""
+        return self.config.adapter and any(adapter.contextual is not None for adapter in self.adapters)
+
+    @property
+    def phones(self) -> bool:
+        """Whether a phone head listens."""
+        return any(adapter.phones is not None for adapter in self.adapters)
+
+    def set_things(self) -> list[str]:
+        """What the user asks for: options that are neither at their defaults nor switched off, and what the list holds."""
+        options = dataclasses.asdict(self.config)
+        things = [n for n, value in options.items() if value != _DEFAULTS[n] and value is not None and value is not False]
+        if self.given:
+            things.append(LIST)
+        if any(entity.pronunciations for entity in self.entities):
+            things.append(PRONUNCIATIONS)
+        if any(entity.weight != 1.0 for entity in self.entities):
+            things.append(WEIGHTS)
+        if self.strategy == STRATEGY:
+            things.append("strategy")
+        return things
+
+
+_DEFAULTS = dataclasses.asdict(BiasedBeamConfig())
+_ALL = (*_DEFAULTS, LIST)
+_LISTS = ("entity_file", "entities", LIST)
+_BY_SOUND = ("pronunciations", PRONUNCIATIONS)
+_ARCS = ("word_frequencies", "evidence_file", "lookup_distance")  # what only method arcs uses
+_ADAPTIVE = ("beam_size", "boost")  # what only method adaptive uses
+_DECODER = (  # what the decoder uses, but not an adapter
+    *("min_probability", "weight", "phone_weight", "token_margin", "most_tokens", "nbest", WEIGHTS),
+    *(*_BY_SOUND, *_ARCS, *_ADAPTIVE),
+)
+
+
+class Rule(NamedTuple):
+    """A reason why some things have no effect.
+
+    Attributes:
+        things: which ones.
+        holds: whether the reason holds.
+        reason: the reason.
+        remedy: what to do.
+    """
+
+    things: Sequence[str]
+    holds: Callable[[Situation], bool]
+    reason: str
+    remedy: str
+
+
+RULES = (  # the first that holds counts
+    Rule(_ALL, lambda s: switched_off(), "the environment variable {off} is {value}", "unset it"),
+    Rule(
+        (*_ALL, "strategy"),
+        lambda s: not s.has_ctc,
+        "{model} has no CTC decoder",
+        "use a CTC checkpoint, or a hybrid one with decoder_type=ctc",
+    ),
+    Rule((*_ALL, "strategy"), lambda s: s.transducer, "{model} decodes with its transducer", "set decoder_type=ctc"),
+    Rule(_ALL, lambda s: s.strategy != STRATEGY, "strategy is {strategy}", f"set strategy={STRATEGY}"),
+    Rule(
+        _LISTS,
+        lambda s: s.config.method == "greedy" and not s.contextual,
+        "method is greedy, with which only an adapter uses it, and no adapter is in use",
+        "set method=arcs, or load an adapter",
+    ),
+    Rule(_DECODER, lambda s: s.config.method == "greedy", "method is greedy", "set method=arcs"),
+    Rule(_ADAPTIVE, lambda s: s.config.method != "adaptive", "method is {method}", "set method=adaptive"),
+    Rule(_ARCS, lambda s: s.config.method != "arcs", "method is {method}", "set method=arcs"),
+    Rule(
+        ("min_probability", *_BY_SOUND),
+        lambda s: s.config.method == "adaptive" and not s.phones,
+        "method is adaptive, and the model has no phone head",
+        "set method=arcs",
+    ),
+    Rule(
+        ("lookup_distance", "phone_weight", PRONUNCIATIONS),
+        lambda s: s.config.pronunciations is None,
+        "pronunciations is null",
+        "set pronunciations=en, or to a lexicon",
+    ),
+    Rule(
+        ("phone_weight",),
+        lambda s: s.config.phone_weight > 0 and not s.phones,
+        "the model has no phone head",
+        "load an adapter that has one, with adapter_file",
+    ),
+    Rule(
+        ("adapter_weight",),
+        lambda s: not s.config.adapter,
+        "adapter is false",
+        "set adapter=true",
+    ),
+    Rule(
+        ("adapter_weight",),
+        lambda s: not s.contextual,
+        "no adapter with a contextual part is in use",
+        "load one with adapter_file, or enable it",
+    ),
+    Rule(
+        ("adapter_file",),
+        lambda s: not s.contextual and (not s.phones or s.config.method == "greedy"),
+        "nothing of the adapter is in use",
+        "set adapter=true, or enable it with set_enabled_adapters",
+    ),
+    Rule(("entity_format",), lambda s: not s.config.entity_file, "there is no entity_file", "give the file"),
+)
+
+
+def without_effect(situation: Situation) -> Iterator[str]:
+    """A sentence for each reason why things that the user has set have no effect."""
+    left = situation.set_things()
+    config = situation.config
+    for rule in RULES:
+        void = [thing for thing in left if thing in rule.things]
+        if void and rule.holds(situation):
+            left = [thing for thing in left if thing not in void]
+            reason = rule.reason.format(
+                off=OFF_SWITCH, value=os.environ.get(OFF_SWITCH), method=config.method, **_names(situation)
+            )
+            yield f"{_joined(void)} {'has' if len(void) == 1 else 'have'} no effect because {reason}; {rule.remedy}"
+
+
+def tell_effects(model: Any, situation: Situation) -> None:
+    """Warns of what has no effect, once, and again only if it had one in between."""
+    from nemo.utils import logging
+
+    messages = list(without_effect(situation))
+    told = model.__dict__.get(TOLD, ())
+    model.__dict__[TOLD] = messages
+    for message in messages:
+        if message not in told:
+            logging.warning(f"nemo_bias: {message}")
+
+
+def _names(situation: Situation) -> dict[str, Any]:
+    return {"model": situation.model, "strategy": situation.strategy}
+
+
+def _joined(things: Sequence[str]) -> str:
+    names = [f"{STRATEGY}.{thing}" if thing in _DEFAULTS else thing for thing in things]
+    names = [f"strategy={STRATEGY}" if name == "strategy" else name for name in names]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

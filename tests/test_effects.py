@@ -1,0 +1,100 @@
+"""What is set and cannot take effect is told; every rule of the table, and what must not be told."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from nemo_bias import Entity
+from nemo_bias.integration.decoding.config import BiasedBeamConfig
+from nemo_bias.integration.decoding.effects import RULES, Situation, without_effect
+
+CONTEXTUAL = SimpleNamespace(contextual=object(), phones=None)
+PHONES = SimpleNamespace(contextual=None, phones=object())
+FILE = {"entity_file": "names.txt"}
+SAID = Entity("katharina", pronunciations=("K AH",))
+
+
+def situation(config=None, **changes):
+    fields = {"model": "EncDecCTCModelBPE", "has_ctc": True, "transducer": False, "strategy": "biased_beam"}
+    return Situation(**{**fields, "config": BiasedBeamConfig(**(config or {})), **changes})
+
+
+CASES = [
+    (
+        situation(FILE, strategy="greedy"),
+        ["biased_beam.entity_file has no effect because strategy is greedy; set stra"],
+    ),
+    (situation(strategy="beam_batch", given=True), ["the entity list has no effect because strategy is beam_batch"]),
+    (
+        situation(FILE, has_ctc=False),
+        ["biased_beam.entity_file and strategy=biased_beam have no effect .* has no CTC"],
+    ),
+    (situation(transducer=True), ["strategy=biased_beam has no effect because .* transducer; set decoder_type=ctc"]),
+    (situation({**FILE, "method": "greedy"}), ["entity_file has no effect because method is greedy.*load an adapter"]),
+    (situation({"method": "greedy"}, given=True), ["the entity list has no effect because method is greedy"]),
+    (situation({**FILE, "method": "greedy"}, adapters=[CONTEXTUAL]), []),
+    (
+        situation({**FILE, "method": "greedy", "adapter": False}, adapters=[CONTEXTUAL]),
+        ["entity_file has no effect because method is greedy, .* no adapter is in use"],
+    ),
+    (
+        situation({"method": "greedy", "lookup_distance": 0.2, "nbest": 3}, adapters=[CONTEXTUAL], entities=[SAID]),
+        ["lookup_distance, biased_beam.nbest and every pronunciation in the entity list have no effect"],
+    ),
+    (situation({"boost": 3.0}), ["boost has no effect because method is arcs; set method=adaptive"]),
+    (situation({"method": "adaptive", "boost": 3.0, "beam_size": 4}), []),
+    (
+        situation({"method": "adaptive", "word_frequencies": "de"}),
+        ["word_frequencies has no effect because method is"],
+    ),
+    (situation({"method": "adaptive", "min_probability": 0.2}), ["min_probability has no effect because .* no phone head"]),
+    (situation({"method": "adaptive", "min_probability": 0.2}, adapters=[PHONES]), []),
+    (situation({"pronunciations": None}, entities=[SAID]), ["every pronunciation in the entity list has no effect"]),
+    (
+        situation({"pronunciations": None, "lookup_distance": 0.2}),
+        ["lookup_distance has no effect because pronunciati"],
+    ),
+    (situation({"phone_weight": 0.5}), ["phone_weight has no effect because the model has no phone head"]),
+    (situation({"phone_weight": 0.5}, adapters=[PHONES]), []),
+    (situation({"phone_weight": 0.0}), []),
+    (situation({"adapter_weight": 2.0}), ["adapter_weight has no effect because no adapter with a contextual part"]),
+    (situation({"adapter_weight": 2.0, "adapter": False}, adapters=[CONTEXTUAL]), ["adapter_weight .* adapter is false"]),
+    (situation({"adapter_weight": 2.0}, adapters=[CONTEXTUAL]), []),
+    (situation({"adapter_file": "a.pt", "adapter": False}, adapters=[CONTEXTUAL]), ["adapter_file has no effect"]),
+    (situation({"adapter_file": "a.pt", "adapter": False}, adapters=[CONTEXTUAL, PHONES]), []),
+    (situation({"entity_format": "tsv"}), ["entity_format has no effect because there is no entity_file; give the file"]),
+    (situation({**FILE, "entity_format": "tsv"}), []),
+    (
+        situation({"boost": 3.0, "entity_format": "tsv"}),
+        ["boost has no effect because method is arcs", "entity_format has no effect because there is no entity_file"],
+    ),
+    (situation(FILE, given=False, entities=[Entity("katharina", weight=2.0)]), []),
+    (situation({"method": "adaptive", "word_frequencies": None, "pronunciations": None, "lookup_distance": None}), []),
+    (situation(), []),
+]
+
+
+@pytest.mark.parametrize(("now", "expected"), CASES)
+def test_what_has_no_effect(now, expected):
+    import re
+
+    told = list(without_effect(now))
+    assert len(told) == len(expected), told
+    for message, pattern in zip(told, expected, strict=True):
+        assert re.search(pattern, message), message
+
+
+def test_switched_off(monkeypatch):
+    monkeypatch.setenv("NEMO_BIAS", "off")
+    (message,) = without_effect(situation(FILE))
+    assert message == "biased_beam.entity_file has no effect because the environment variable NEMO_BIAS is off; unset it"
+    assert not list(without_effect(situation()))
+
+
+def test_every_rule_has_a_case():
+    held = {
+        k for now, _ in CASES for k, rule in enumerate(RULES) if rule.holds(now) and set(rule.things) & set(now.set_things())
+    }
+    assert held == set(range(1, len(RULES)))  # the first is that of the switch
