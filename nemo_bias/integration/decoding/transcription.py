@@ -77,7 +77,7 @@ def transcribe_items(
 
 def _duration(audio: Path) -> float:
     """Seconds of an audio file, as NeMo's own reader finds them."""
-    from lhotse import Recording
+    from lhotse import Recording  # type: ignore[import-untyped]
 
     if not audio.is_file():
         raise FileNotFoundError(f"no audio file {audio}; check audio_filepath, or where relative paths start")
