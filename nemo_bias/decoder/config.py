@@ -42,6 +42,10 @@ class DecodingOptions:
         "how unlike words of which the recogniser is not sure an entity may sound to be proposed in their place; 0: only "
         "one that sounds the same; null: none",
     )
+    variants: list[str] = option(
+        ["spellings"],
+        "further forms in which entities are found: spellings: those that the list gives; []: none",
+    )
     phone_weight: float = option(
         0.1,
         "phonetic rescoring, for an adapter with a phone head: how much a hypothesis's score falls for each nat that its "

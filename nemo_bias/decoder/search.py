@@ -25,6 +25,7 @@ from nemo_bias.decoder.rescoring import PhoneticRescorer
 from nemo_bias.decoder.transcript import SPOTTED, EntitySpan, Transcript
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.entities import Entity
+from nemo_bias.variants import VariantList, VariantSettings, generate_variants
 
 RESCORED = 8  # hypotheses of an utterance that phonetic rescoring chooses among, at least
 BOOST_FLOOR = 0.5  # of `boost`: what a token of an entity gets even if it is its frame's best (method adaptive)
@@ -71,10 +72,21 @@ class BiasedBeamSearch:
         Raises:
             ValueError: the list does not fit, or a pronunciation in it cannot be read.
         """
-        pronunciations = None
-        if self._arcs.sounds is not None:
-            pronunciations = self._arcs.sounds.entities(entities or [Entity(phrase) for phrase in phrases])
-        return compile_list(phrases, self.vocabulary, weights, names, pronunciations)
+        known = entities or [Entity(phrase) for phrase in phrases]
+        pronunciations = None if self._arcs.sounds is None else self._arcs.sounds.entities(known)
+        variants = self.variants(known, phrases).variants if self.options.variants else None
+        return compile_list(phrases, self.vocabulary, weights, names, pronunciations, variants)
+
+    def variants(self, entities: Sequence[Entity], phrases: Sequence[str]) -> VariantList:
+        """The variants that entities are also found as, see `generate_variants`; none for methods other than ``arcs``.
+
+        Args:
+            entities: the list.
+            phrases: [entities] in the model's characters.
+        """
+        names = self.options.variants if self.options.method == "arcs" else []
+        settings = VariantSettings(self.vocabulary.alphabet, self.options.pronunciations)
+        return generate_variants(names, entities, phrases, settings, self._arcs.frequencies)
 
     def decode(
         self,
