@@ -85,7 +85,9 @@ class BiasedBeamSearch:
             phrases: [entities] in the model's characters.
         """
         names = self.options.variants if self.options.method == "arcs" else []
-        settings = VariantSettings(self.vocabulary.alphabet, self.options.pronunciations)
+        settings = VariantSettings(
+            self.vocabulary.alphabet, self.options.pronunciations, self.options.word_frequencies, self.options.g2g_file
+        )
         return generate_variants(names, entities, phrases, settings, self._arcs.frequencies)
 
     def decode(

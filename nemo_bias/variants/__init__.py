@@ -1,6 +1,6 @@
 """Variants: further forms of an entity, found in its place and written as it is listed. No NeMo, no PyTorch."""
 
-from nemo_bias.variants import g2g, g2p, inflections, readings, spellings
+from nemo_bias.variants import compounds, g2g, g2p, inflections, readings, spellings
 from nemo_bias.variants.generation import MOST_VARIANTS, VariantList, generate_variants
 from nemo_bias.variants.variant import GENERATORS, Generator, Variant, VariantSettings, register
 
@@ -11,6 +11,7 @@ __all__ = [
     "Variant",
     "VariantList",
     "VariantSettings",
+    "compounds",
     "g2g",
     "g2p",
     "generate_variants",

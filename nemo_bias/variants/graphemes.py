@@ -15,7 +15,7 @@ DEFAULT_FILE = Path(__file__).with_name("graphemes.tsv")
 HEADER = ("phone", "letters", "share")
 ERROR_RATE = 0.25  # how often a letter is not written as it is listed
 MISHEARING = 0.12  # a phone is taken for another with the weight exp(-distance / MISHEARING)
-DEAREST = 7.0  # nats; rules that cost more are left out
+DEAREST = 6.0  # nats; rules that cost more are left out
 DOUBLING = 3.5  # nats of a consonant that is doubled
 HALVING = 2.0  # nats of one that is not
 

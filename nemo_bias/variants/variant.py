@@ -32,11 +32,13 @@ class VariantSettings:
     Attributes:
         alphabet: the characters that the model's tokens can write.
         pronunciations: the decoding option; None: nothing is known of how words are said.
+        word_frequencies: the decoding option; None: nothing is known of how common words are.
         g2g_file: rewriting rules in place of the package's table; None: that table.
     """
 
     alphabet: frozenset[str]
     pronunciations: str | None = None
+    word_frequencies: str | None = None
     g2g_file: str | None = None
 
 
