@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from nemo_bias.decoder.rewriting import rewrite
 from nemo_bias.decoder.selection import Slots, candidates_of, choose, slots_of
 from nemo_bias.decoder.sounds import packed, sound_distances, word_sounds
 from nemo_bias.decoder.spotter import EntityArcs, find_arcs
+from nemo_bias.decoder.suppression import Suppressor
 from nemo_bias.decoder.transcript import LOOKED_UP, SPOTTED, EntitySpan, Transcript, collapsed
 from nemo_bias.decoder.vocabulary import Boundaries, Vocabulary
 from nemo_bias.decoder.words import GreedyWords, greedy_words
@@ -110,6 +111,7 @@ class ArcDecoder:
         self.vocabulary = vocabulary
         self.options = options
         self._pieces = pieces_of(vocabulary)
+        self._suppressor = Suppressor(vocabulary, options.token_margin, options.most_tokens)
         self.frequencies = word_frequencies(options.word_frequencies) if options.word_frequencies else None
         self.sounds = word_sounds(options.pronunciations) if options.pronunciations else None
         self._weights = read_weights(
@@ -120,8 +122,12 @@ class ArcDecoder:
 
     def decode(self, frames: UtteranceFrames, entities: CompiledList | None, nbest: int) -> list[Transcript]:
         """The greedy text of an utterance with the entities in it, and at most ``nbest - 1`` alternatives."""
-        if entities is None or not len(entities) or not len(frames.labels):
+        if entities is None or not len(frames.labels):
             return [self._greedy(frames.labels)]
+        transcripts = self._with_entities(frames, entities, nbest) if len(entities) else [self._greedy(frames.labels)]
+        return [self._suppressed(each, frames, entities) for each in transcripts] if entities.suppressed else transcripts
+
+    def _with_entities(self, frames: UtteranceFrames, entities: CompiledList, nbest: int) -> list[Transcript]:
         worth_keeping = _log_odds(min(self.options.min_probability, LEAST_ALTERNATIVE if nbest > 1 else 1.0)) - 1e-3
         found = self._candidates(frames, entities, worth_keeping)
         if not len(found.shown):
@@ -241,6 +247,15 @@ class ArcDecoder:
             frames.phones, sub_frames, arcs.start[number], places.end[number], phrase, entities.phones
         )
         return terms
+
+    def _suppressed(self, transcript: Transcript, frames: UtteranceFrames, entities: CompiledList) -> Transcript:
+        """A transcript without the phrases that the list keeps out of it."""
+        spans = [(span.start, span.end) for span in transcript.spans]
+        path = self._suppressor(transcript.path, frames.plain, entities.suppressed, spans)
+        if path is transcript.path:
+            return transcript
+        tokens = collapsed(path, self.vocabulary.blank)
+        return replace(transcript, text=self.vocabulary.text(tokens), tokens=tokens, path=path)
 
     def _greedy(self, labels: NDArray[np.int32]) -> Transcript:
         tokens = collapsed(labels, self.vocabulary.blank)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -34,6 +34,7 @@ class CompiledList:
         automaton: the forms in a model's tokens.
         pronunciations: [phrases] of each phrase, [phones] arrays; none where nobody knows how it is said.
         index: of the pronunciations.
+        suppressed: phrases that are kept out of the text, in lower case, with their weights, below 0; none of `phrases`.
     """
 
     phrases: tuple[str, ...]
@@ -46,6 +47,10 @@ class CompiledList:
     automaton: EntityAutomaton
     pronunciations: tuple[tuple[NDArray[np.int32], ...], ...]
     index: PronunciationIndex
+    suppressed: Mapping[str, float] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.phrases or self.suppressed)
 
     def __len__(self) -> int:
         return len(self.phrases)
@@ -101,8 +106,9 @@ class CompiledList:
 
         A phrase that is in both is one entity, with the better weight and the pronunciations of both.
         """
+        suppressed = {**self.suppressed, **other.suppressed}
         if not len(self) or not len(other):
-            return self if len(self) else other
+            return replace(self if len(self) else other, suppressed=suppressed)
         entity = np.array([self._position.get(phrase, len(self) + k) for k, phrase in enumerate(other.phrases)], np.int32)
         weights = np.concatenate([self.weights, other.weights])
         np.maximum.at(weights, entity, other.weights)
@@ -121,6 +127,7 @@ class CompiledList:
             join_automata(self.automaton, other.automaton),
             tuple(pronunciations),
             self.index.joined(other.index, entity),
+            suppressed,
         )
 
 

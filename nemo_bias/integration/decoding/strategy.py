@@ -144,7 +144,7 @@ class BiasedBeamInfer:
             logging.warning(f"nemo_bias: {note}")
         if len(notes) > SHOWN_NOTES:
             logging.warning(f"nemo_bias: and {len(notes) - SHOWN_NOTES} more notes; scripts/check_entities.py prints all")
-        return compiled if len(compiled) else None
+        return compiled if compiled else None
 
     def own_list(self, entities: Any) -> CompiledList | None:
         """Compiles an utterance's own entities; None if there are none."""
