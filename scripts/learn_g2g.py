@@ -67,9 +67,10 @@ def _learn(options: argparse.Namespace) -> str:
     wrong = sum(said != written for said, written in pairs)
     rules, understood = learn_rules(pairs)
     if not understood:
-        raise ValueError(f"{options.manifest}: no rare word is misspelled in a way that can be aligned; take more speech")
+        raise ValueError(f"{options.manifest}: no rare word is written in another spelling; take more speech")
     write_rules(options.output, rules, f"Learned from {understood} misspellings of rare words in {options.manifest.name}.")
-    return f"{len(pairs)} rare words, {wrong} written otherwise, {understood} of them as another spelling; {len(rules)} rules"
+    kinds = f"{wrong} written otherwise, {understood} of them as another spelling"
+    return f"{len(pairs)} rare words, {kinds}; {len(rules)} rules"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tokenizer", type=Path, metavar="T.model", help="SentencePiece model, for --log-probs")
     parser.add_argument("--manifest", required=True, type=Path, metavar="M.jsonl", help="with text")
     parser.add_argument("--audio-dir", type=Path, metavar="D", help="default: ../audio beside the manifest's folder")
-    parser.add_argument("--word-frequencies", default="en", metavar="SOURCE", help="the decoding option; default: %(default)s")
+    parser.add_argument("--word-frequencies", default="en", metavar="SOURCE", help="as in decoding; default: %(default)s")
     parser.add_argument("--output", required=True, type=Path, metavar="RULES.tsv")
     return parser
 

@@ -108,7 +108,8 @@ def test_what_the_entity_costs_less_than_its_variant_is_the_entity(search, lette
 
 
 @pytest.mark.parametrize(
-    ("spoken", "text"), [("i met Catarina", "i met Katharina"), ("i met catarina", "i met Katharina"), ("Catarina", "Katharina")]
+    ("spoken", "text"),
+    [("i met Catarina", "i met Katharina"), ("i met catarina", "i met Katharina"), ("Catarina", "Katharina")],
 )
 def test_spellings_in_models_of_both_cases(spoken, text, search, cased):
     assert decode(search(cased), say(cased, spoken), Entity("Katharina", spellings=("catarina",))).text == text
@@ -327,7 +328,10 @@ def test_rules_are_learned_from_what_is_written(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("from\tto\tcost\na\tb\n", "rules.tsv:2: 'a\\\\tb' is no rule"), ("phone\tletters\tshare\nQQ\tq\t1\n", "rules.tsv:2: .* is broken")],
+    [
+        ("from\tto\tcost\na\tb\n", "rules.tsv:2: 'a\\\\tb' is no rule"),
+        ("phone\tletters\tshare\nQQ\tq\t1\n", "rules.tsv:2: .* is broken"),
+    ],
 )
 def test_a_broken_file_of_rules_is_one_error(content, message, tmp_path):
     (tmp_path / "rules.tsv").write_text(content)

@@ -208,9 +208,7 @@ class ArcDecoder:
     def _text_of(self, words: GreedyWords, low: int, high: int) -> str:
         return self.vocabulary.text(words.token[low:high].tolist())
 
-    def _commonness(
-        self, changing: NDArray[np.bool_], replaced: Sequence[str], shown: Sequence[str]
-    ) -> NDArray[np.float32]:
+    def _commonness(self, changing: NDArray[np.bool_], replaced: Sequence[str], shown: Sequence[str]) -> NDArray[np.float32]:
         """[n] how common the words are that are replaced, where that changes the text."""
         common = np.zeros(len(changing), np.float32)
         if self.frequencies is not None:

@@ -92,6 +92,8 @@ class Suppressor:
         for tokens, other in zip(readings, found.mass, strict=True):
             text = f" {self.vocabulary.text(tokens.tolist()).lower()} "
             begins = len(tokens) > 0 and boundaries.first[tokens[0]] == boundaries.first[own[0]]
-            if text.strip() and begins and found.mass[0] - other <= allowed and not any(f" {p} " in text for p in suppressed):
-                return align(log_probs, tokens, blank).astype(np.int32)
+            holds = any(f" {phrase} " in text for phrase in suppressed)
+            if text.strip() and begins and not holds and found.mass[0] - other <= allowed:
+                other_path: NDArray[np.int32] = align(log_probs, tokens, blank)
+                return other_path
         return None

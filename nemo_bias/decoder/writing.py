@@ -98,7 +98,10 @@ def as_written(
             np.array(first_token, np.int32),
             np.array(tokens, np.int32),
         ),
-        Places(*(each[kept] for each in places))._replace(end=np.array(end, np.int32)),
+        Places(
+            *(places.low[kept], places.high[kept], places.whole_low[kept], places.whole_high[kept]),
+            *(np.array(end, np.int32), places.allowed[kept]),
+        ),
         tuple(shown),
     )
 

@@ -2,8 +2,9 @@
 
 The log-odds of an arc are a constant and, for every term t, a weight times t and another times t and the certainty c of the
 utterance: a straight line between the weights at the certainties `UNSURE` and `SURE`. Terms that tell nothing more with c
-have one weight: `common_and_sure`, those of variants, those that are there with an adapter only (`lift` and `root_lift`), and those of a phone
-head. An adapter, a phone head and arcs that were looked up also have weights of their own for some other terms.
+have one weight: `common_and_sure`, those of variants, those that are there with an adapter only (`lift` and `root_lift`),
+and those of a phone head. An adapter, a phone head and arcs that were looked up also have weights of their own for some
+other terms.
 
 Each set of arcs counts the same, however many arcs it has: an arc weighs 100 / (right arcs of its set), times the weight of
 its regime. A ridge of `RIDGE` on standardised columns keeps the weights finite.

@@ -1,4 +1,4 @@
-"""How phones are written, and the rewriting rules that follow: letters, the phones that they may stand for, other letters."""
+"""How phones are written, and the rewriting rules that follow: letters are heard as phones, and written in other letters."""
 
 from __future__ import annotations
 
@@ -41,13 +41,16 @@ def read_graphemes(path: str | Path = DEFAULT_FILE) -> Graphemes:
         except ValueError:
             phone, letters, share = "", "", 0.0
         if phone not in PHONES or not letters or not 0 < share < math.inf:
-            raise ValueError(f"{path}:{number}: {line[:40]!r} is broken; give a phone, letters and a share, separated by tabs")
+            reason = f"{line[:40]!r} is broken; give a phone, letters and a share, separated by tabs"
+            raise ValueError(f"{path}:{number}: {reason}")
         graphemes[phone][letters] = share
     return {phone: _normalised(shares) for phone, shares in graphemes.items()}
 
 
 def rules_of(graphemes: Graphemes) -> Rules:
-    """The rules that take letters for a phone, perhaps another phone for it, and write that. The formula is ours:
+    """The rules that take letters for a phone, perhaps another phone for it, and write that.
+
+    The formula is ours:
 
     P(b | a) = ERROR_RATE * sum over phones p, q of P(p | a) * M(q | p) * P(b | q),
 
@@ -55,9 +58,7 @@ def rules_of(graphemes: Graphemes) -> Rules:
     """
     costs = feature_costs()
     phones = list(graphemes)
-    heard = {
-        p: _normalised({q: math.exp(-costs[PHONE_IDS[p], PHONE_IDS[q]] / MISHEARING) for q in phones}) for p in phones
-    }
+    heard = {p: _normalised({q: math.exp(-costs[PHONE_IDS[p], PHONE_IDS[q]] / MISHEARING) for q in phones}) for p in phones}
     read: dict[str, dict[str, float]] = defaultdict(dict)
     for phone, shares in graphemes.items():
         for letters, share in shares.items():

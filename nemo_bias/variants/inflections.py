@@ -25,7 +25,7 @@ def inflections(settings: VariantSettings) -> Generator:
 
 
 def inflected(phrase: str, alphabet: frozenset[str]) -> tuple[str, ...]:
-    """The possessive, if the alphabet has an apostrophe, and the plural of a phrase; none of what ends in a mark or digit."""
+    """The possessive, if the alphabet has an apostrophe, and the plural; none of what ends in a mark or digit."""
     last = phrase.rpartition(" ")[2]
     if not last.isalpha() or not last.isascii() or len(last) < 2:
         return ()

@@ -96,11 +96,7 @@ def _changes(path: list[Pair]) -> Iterator[Pair]:
     for k, (source, target) in enumerate(path):
         if source == target:
             continue
-        yield from (
-            rule
-            for low, high in ((k, k + 1), (k - 1, k + 1), (k, k + 2))
-            if 0 <= low
-            and high <= len(path)
-            and 0 < len((rule := ("".join(s for s, _ in path[low:high]), "".join(t for _, t in path[low:high])))[0]) <= LONGEST
-            and len(rule[1]) <= LONGEST
-        )
+        for low, high in ((k, k + 1), (k - 1, k + 1), (k, k + 2)):
+            before, after = ("".join(each) for each in zip(*path[max(0, low) : high], strict=True))
+            if low >= 0 and high <= len(path) and 0 < len(before) <= LONGEST >= len(after):
+                yield before, after

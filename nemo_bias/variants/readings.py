@@ -29,12 +29,17 @@ ABBREVIATIONS = {  # of two words, the second is meant at the end of a phrase
     **{"bros": ("brothers",), "intl": ("international",), "no.": ("number",), "feat": ("featuring",), "hwy": ("highway",)},
 }
 CURRENCIES = {"$": ("dollar", "dollars"), "£": ("pound", "pounds"), "€": ("euro", "euros"), "¥": ("yen", "yen")}
-SIGNS = {"&": ("and", "n"), "+": ("plus", "and"), "@": ("at",), "%": ("percent",), "#": ("number", "hashtag"), "°": ("degrees",)}
+SIGNS = {
+    **{"&": ("and", "n"), "+": ("plus", "and"), "@": ("at",), "%": ("percent",)},
+    **{"#": ("number", "hashtag"), "°": ("degrees",)},
+}
 SCALES = "hundred|thousand|million|billion|trillion"
 _ROMAN = re.compile(r"(?=[IVX])(X{0,3})(IX|IV|V?I{0,3})")
 _ROMAN_VALUES = {"I": 1, "V": 5, "X": 10}
 _MONEY = re.compile(rf"([{''.join(CURRENCIES)}])\s?([0-9][0-9.,]*[0-9]|[0-9])(?:\s+({SCALES})\b)?", re.IGNORECASE)
-_PIECE = re.compile(r"[0-9]+(?:,[0-9]{3})+(?![0-9])|[0-9]+(?:\.[0-9]+)+|[0-9]+(?:st|nd|rd|th)\b|[0-9]+|[^\W\d_]+\.?|\S", re.IGNORECASE)
+_PIECE = re.compile(
+    r"[0-9]+(?:,[0-9]{3})+(?![0-9])|[0-9]+(?:\.[0-9]+)+|[0-9]+(?:st|nd|rd|th)\b|[0-9]+|[^\W\d_]+\.?|\S", re.IGNORECASE
+)
 
 
 @register("readings")
@@ -114,6 +119,6 @@ def _number_ways(digits: str) -> tuple[str, ...]:
 
 
 def _pairs(first: str, second: str) -> str:
-    """"seven forty seven", "one oh five", "nineteen hundred"."""
+    """Digits in pairs: "seven forty seven", "one oh five", "nineteen hundred"."""
     rest = "hundred" if second == "00" else f"oh {num2words(int(second))}" if second[0] == "0" else num2words(int(second))
     return f"{num2words(int(first))} {rest}"

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from nemo_bias.compiled import njit
 
 LONGEST = 3  # letters on either side of a rule
 LONGEST_TEXT = 40  # letters; longer texts have no rewritings
@@ -71,7 +72,7 @@ def _codes(text: str) -> NDArray[np.int8]:
     return np.array([SYMBOLS.index(letter) for letter in text], np.int8)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _key(codes):  # type: ignore[no-untyped-def]
     """A number for up to `LONGEST` codes."""
     key = 0
@@ -95,7 +96,7 @@ def letter_trigrams() -> NDArray[np.float32]:
     return nats
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _rewritings(text, keys, targets, rule_costs, trigrams, width, farthest, plausibility):  # type: ignore[no-untyped-def]
     """A beam search over the rewritings of a text: codes, lengths and costs of the best."""
     places, longest = len(text) + 1, 2 * len(text) + LONGEST
@@ -132,9 +133,10 @@ def _rewritings(text, keys, targets, rule_costs, trigrams, width, farthest, plau
                     for letter in range(size):
                         whole[letter] = written[at, k, letter]
                     for letter in target[: target[LONGEST]]:
-                        total += plausibility * trigrams[
-                            whole[size - 2] if size > 1 else EDGE, whole[size - 1] if size > 0 else EDGE, letter
-                        ]
+                        total += (
+                            plausibility
+                            * trigrams[whole[size - 2] if size > 1 else EDGE, whole[size - 1] if size > 0 else EDGE, letter]
+                        )
                         whole[size] = letter
                         size += 1
                     if total > farthest + 2:
@@ -145,13 +147,16 @@ def _rewritings(text, keys, targets, rule_costs, trigrams, width, farthest, plau
     for k in range(count[last]):
         size = length[last, k]
         cost[last, k] -= ending
-        cost[last, k] += plausibility * trigrams[
-            written[last, k, size - 2] if size > 1 else EDGE, written[last, k, size - 1] if size > 0 else EDGE, EDGE
-        ]
+        cost[last, k] += (
+            plausibility
+            * trigrams[
+                written[last, k, size - 2] if size > 1 else EDGE, written[last, k, size - 1] if size > 0 else EDGE, EDGE
+            ]
+        )
     return written[last, : count[last]], length[last, : count[last]], cost[last, : count[last]]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit
 def _kept(written, length, cost, count, whole, size, total):  # type: ignore[no-untyped-def]
     """Keeps a rewriting, if it is among the best of its place; returns how many these are."""
     worst = 0
@@ -196,7 +201,8 @@ def read_rules(path: str | Path) -> Rules:
         except ValueError:
             nats = math.nan
         if not nats >= 0 or not source or not target:
-            raise ValueError(f"{path}:{number}: {line[:40]!r} is no rule; give FROM, TO and nats of at least 0, separated by tabs")
+            reason = f"{line[:40]!r} is no rule; give FROM, TO and nats of at least 0, separated by tabs"
+            raise ValueError(f"{path}:{number}: {reason}")
     return rules
 
 
