@@ -31,7 +31,8 @@ class Entity:
 
     Attributes:
         text: the phrase as it is to be written in the transcript.
-        weight: how strongly it is biased relative to the other entities, >= 0; 1 is normal, 0 is not at all.
+        weight: how strongly it is biased relative to the other entities; 1 is normal, 0 is not at all. Below 0, it is kept
+            out of the text where something else may have been said.
         spellings: other ways in which the recogniser may write what is said.
         pronunciations: phones separated by spaces.
         entity_class: the kind of entity, "" if none.
@@ -217,13 +218,13 @@ def _clean(value: object, name: str) -> str:
 
 def _weight(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InvalidError(f"weight is {_type_name(value)}; give a number of 0 or more")
+        raise InvalidError(f"weight is {_type_name(value)}; give a number")
     try:
         weight = float(value)
     except OverflowError:
         weight = math.inf
-    if not math.isfinite(weight) or weight < 0:
-        raise InvalidError(f"weight {weight:g} is out of range; give a number of 0 or more")
+    if not math.isfinite(weight):
+        raise InvalidError(f"weight {weight:g} is out of range; give a finite number")
     return weight
 
 

@@ -346,5 +346,5 @@ FORMATS = (*_LINE_PARSERS, *_TABLES, "csv")
 
 def _number(text: str, name: str) -> float:
     if not re.fullmatch(_NUMBER, text):
-        raise InvalidError(f"{name} {short(text)} is not a number; give a number of 0 or more")
+        raise InvalidError(f"{name} {short(text)} is not a number; give one such as 1, 0.5 or -1")
     return float(text)

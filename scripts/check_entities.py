@@ -2,11 +2,13 @@
 
     python scripts/check_entities.py names.txt --model MODEL.nemo
     python scripts/check_entities.py names.txt --pronunciations --lexicon cmudict
+    python scripts/check_entities.py names.txt --model MODEL.nemo --variants
 
 With --model, prints a line for each entity that is merged with another, changed so that the model can write it, or not
-writable. With --pronunciations, prints the pronunciations of each entity, with their probability and where they come from;
-that does not load NeMo. The exit code is 1 if an entity is not writable or has no pronunciation, 2 if the list, the model or
-the lexicon cannot be read.
+writable; with --variants, also the further forms in which each entity is found, with the nats that they cost and where they
+come from, and those that were left out because they are something else. With --pronunciations, prints the pronunciations of
+each entity, with their probability and where they come from; that does not load NeMo. The exit code is 1 if an entity is not
+writable or has no pronunciation, 2 if the list, the model or the lexicon cannot be read.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ import sys
 from typing import Any
 
 from nemo_bias.command_line import command
+from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.entities import FORMATS, EntityList, read_entities
+from nemo_bias.variants import GENERATORS
 
 
 @command
@@ -26,17 +30,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("list", metavar="LIST", help="the entity list")
     parser.add_argument("--model", metavar="MODEL.nemo", help="the CTC or hybrid checkpoint that shall use it")
     parser.add_argument("--pronunciations", action="store_true", help="print the pronunciations")
+    parser.add_argument(
+        "--variants",
+        nargs="?",
+        const=",".join(DecodingOptions().variants),
+        metavar="A,B",
+        help=f"print the variants; the generators, among {', '.join(GENERATORS)}; default: those that decoding uses",
+    )
+    parser.add_argument("--g2g-file", metavar="FILE", help="as in decoding")
     parser.add_argument("--lexicon", metavar="FILE", help="for them: in CMUdict's format, or cmudict; default: none")
     parser.add_argument("--format", default="auto", choices=("auto", *FORMATS), help="of the list")
     options = parser.parse_args(arguments)
     if not (options.model or options.pronunciations):
         parser.error("give --model, --pronunciations or both")
+    if options.variants is not None and not options.model:
+        parser.error("--variants needs --model")
     all_fine = True
     entities = read_entities(options.list, options.format)
     if options.pronunciations:
         all_fine &= _show_pronunciations(entities, options.list, options.lexicon)
     if options.model:
-        all_fine &= _show_writing(entities, options.list, options.model)
+        chosen = DecodingOptions(variants=(options.variants or "").split(","), g2g_file=options.g2g_file)
+        all_fine &= _show_writing(entities, options.list, options.model, None if options.variants is None else chosen)
     return 0 if all_fine else 1
 
 
@@ -55,8 +70,8 @@ def _show_pronunciations(entities: EntityList, name: str, lexicon: str | None) -
     return not silent
 
 
-def _show_writing(entities: EntityList, name: str, model: str) -> bool:
-    """Prints what a model does with a list; returns whether it can write all entities."""
+def _show_writing(entities: EntityList, name: str, model: str, shown: DecodingOptions | None) -> bool:
+    """Prints what a model does with a list, and its variants; returns whether the model can write all entities."""
     from nemo_bias.decoder.entity_list import compile_list
     from nemo_bias.normalization import normalize_entities
 
@@ -69,6 +84,16 @@ def _show_writing(entities: EntityList, name: str, model: str) -> bool:
             unwritable.append(f'{item.entity.place}: "{item.phrase}" cannot be split into tokens of this model')
     for note in (*normalized.notes, *unwritable):
         print(note)
+    if shown is not None:
+        from nemo_bias.decoder.search import BiasedBeamSearch
+
+        found = BiasedBeamSearch(vocabulary, shown).variants(normalized.entities, normalized.phrases)
+        for item, variants in zip(normalized.items, found.variants, strict=True):
+            print(f'{item.entity.place}: "{item.entity.text}", written "{item.phrase}"')
+            for variant in variants:
+                print(f'    "{variant.text}" ({variant.origin}, {variant.cost:.1f} nats)')
+        for note in found.notes:
+            print(note)
     writable = len(normalized.items) + len(normalized.unwritable) - len(unwritable)
     print(f"{name}: {len(entities)} entities, {writable} phrases to look for, {len(unwritable)} not writable")
     return not unwritable

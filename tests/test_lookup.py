@@ -59,7 +59,7 @@ def search(tmp_path, lexicon):
     evidence = weights_file(tmp_path / "evidence.json", constant=2, sound=-10)
 
     def make(vocabulary, **options) -> BiasedBeamSearch:
-        chosen = {"evidence_file": evidence, "word_frequencies": None, "pronunciations": lexicon, **options}
+        chosen = {"evidence_file": evidence, "word_frequencies": None, "pronunciations": lexicon, "variants": [], **options}
         return BiasedBeamSearch(vocabulary, DecodingOptions(**chosen), threads=1)
 
     return make

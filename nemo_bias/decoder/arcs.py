@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList
-from nemo_bias.decoder.evidence import CHARACTERS, EDITS, Places, facts_of, pieces_of, places_of, token_path
+from nemo_bias.decoder.evidence import CHARACTERS, EDITS, VARIANT, Places, facts_of, pieces_of, places_of
 from nemo_bias.decoder.frequencies import commonness, word_frequencies
 from nemo_bias.decoder.lookup import joined_arcs, look_up
 from nemo_bias.decoder.phone_evidence import PHONE_TERMS, phone_terms_of
@@ -22,13 +21,14 @@ from nemo_bias.decoder.rewriting import rewrite
 from nemo_bias.decoder.selection import Slots, candidates_of, choose, slots_of
 from nemo_bias.decoder.sounds import packed, sound_distances, word_sounds
 from nemo_bias.decoder.spotter import EntityArcs, find_arcs
+from nemo_bias.decoder.suppression import Suppressor
 from nemo_bias.decoder.transcript import LOOKED_UP, SPOTTED, EntitySpan, Transcript, collapsed
-from nemo_bias.decoder.vocabulary import WORD_START, Boundaries, Vocabulary
+from nemo_bias.decoder.vocabulary import Boundaries, Vocabulary
 from nemo_bias.decoder.words import GreedyWords, greedy_words
+from nemo_bias.decoder.writing import as_written
 
 LEAST_ALTERNATIVE = 0.02  # probability of an entity that the n-best list still tries
 DECISIVE = 1e6  # a gain that no other entities outweigh
-SENTENCE_ENDS = ".?!"
 
 
 class UtteranceFrames(NamedTuple):
@@ -62,6 +62,7 @@ class ArcEvidence:
 
     Attributes:
         phrase: [n] position of each arc's phrase in the list.
+        shown: [n] what is written if it is taken.
         looked_up: [n] whether each arc was looked up, not spotted.
         terms: [n, terms] in the order of `probability.TERMS`.
         certainty: of the utterance, from 0 to 1.
@@ -70,6 +71,7 @@ class ArcEvidence:
     """
 
     phrase: NDArray[np.int32]
+    shown: tuple[str, ...]
     looked_up: NDArray[np.bool_]
     terms: NDArray[np.float32]
     certainty: float
@@ -82,15 +84,15 @@ class _Candidates(NamedTuple):
 
     frames: UtteranceFrames
     words: GreedyWords
-    arcs: EntityArcs
-    spotted: int  # how many of the arcs were spotted; the others were looked up
-    places: Places
-    number: NDArray[np.int64]  # [n] which arcs
+    arcs: EntityArcs  # [n] with the tokens that are written
+    places: Places  # [n]
+    shown: tuple[str, ...]  # [n] what is written
+    looked_up: NDArray[np.bool_]  # [n] whether the arc was looked up, not spotted
     terms: NDArray[np.float32]  # [n, terms]
     certainty: float
     log_odds: NDArray[np.float32]  # [n]
     gain: NDArray[np.float32]  # [n] log-odds above those that are asked for
-    written: NDArray[np.bool_]  # [n] whether greedy decoding writes the entity as it is listed
+    written: NDArray[np.bool_]  # [n] whether greedy decoding writes that, too
     slots: Slots
 
 
@@ -109,21 +111,26 @@ class ArcDecoder:
         self.vocabulary = vocabulary
         self.options = options
         self._pieces = pieces_of(vocabulary)
-        self._frequencies = word_frequencies(options.word_frequencies) if options.word_frequencies else None
+        self._suppressor = Suppressor(vocabulary, options.token_margin, options.most_tokens)
+        self.frequencies = word_frequencies(options.word_frequencies) if options.word_frequencies else None
         self.sounds = word_sounds(options.pronunciations) if options.pronunciations else None
         self._weights = read_weights(
             options.evidence_file or DEFAULT_FILE,
-            with_frequencies=self._frequencies is not None,
+            with_frequencies=self.frequencies is not None,
             with_sounds=self.sounds is not None,
         )
 
     def decode(self, frames: UtteranceFrames, entities: CompiledList | None, nbest: int) -> list[Transcript]:
         """The greedy text of an utterance with the entities in it, and at most ``nbest - 1`` alternatives."""
-        if entities is None or not len(entities) or not len(frames.labels):
+        if entities is None or not len(frames.labels):
             return [self._greedy(frames.labels)]
+        transcripts = self._with_entities(frames, entities, nbest) if len(entities) else [self._greedy(frames.labels)]
+        return [self._suppressed(each, frames, entities) for each in transcripts] if entities.suppressed else transcripts
+
+    def _with_entities(self, frames: UtteranceFrames, entities: CompiledList, nbest: int) -> list[Transcript]:
         worth_keeping = _log_odds(min(self.options.min_probability, LEAST_ALTERNATIVE if nbest > 1 else 1.0)) - 1e-3
         found = self._candidates(frames, entities, worth_keeping)
-        if not len(found.number):
+        if not len(found.shown):
             return [self._greedy(frames.labels)]
         chosen = choose(found.slots, found.gain, self.vocabulary.boundaries)
         transcripts = [self._transcript(found, chosen, entities, 0.0)]
@@ -140,8 +147,9 @@ class ArcDecoder:
         """What speaks for and against all arcs of an utterance that may be taken."""
         found = self._candidates(frames, entities, -np.inf)
         return ArcEvidence(
-            entities.phrase_of[found.arcs.phrase[found.number]],
-            found.number >= found.spotted,
+            entities.phrase_of[found.arcs.phrase],
+            found.shown,
+            found.looked_up,
             found.terms,
             found.certainty,
             frames.biased,
@@ -167,38 +175,45 @@ class ArcDecoder:
             biased_words = greedy_words(biased_labels, blank, boundaries)
             biased_places = places_of(log_probs, best, biased_labels, biased_words, arcs, blank, boundaries, pieces)
             places.allowed[:] &= biased_places.allowed
-        facts = facts_of(log_probs, best, plain, plain_best, biased_words, arcs, biased_places, blank, boundaries, pieces)
+        facts = facts_of(
+            *(log_probs, best, plain, plain_best, biased_words, arcs, biased_places),
+            *(entities.variant_costs, blank, boundaries, pieces),
+        )
         number, rivals = candidates_of(arcs, places, facts, entities.phrase_of[arcs.phrase])
         spoken = labels != blank
         certainty = math.exp(plain_best[spoken].mean()) if spoken.any() else 1.0
         weights = self._weights.at(certainty, frames.biased, frames.phones is not None and self.sounds is not None)
-        listed = [entities.phrases[k] for k in entities.phrase_of[arcs.phrase[number]]]
+        phrase = entities.phrase_of[arcs.phrase[number]]
+        shown = [entities.written_as[form] for form in arcs.phrase[number]]
         replaced = [self._text_of(words, places.whole_low[arc], places.whole_high[arc]) for arc in number]
-        common = self._commonness(facts[number, EDITS] > 0, replaced, listed)
-        sound = self._sound_distances(facts[number], replaced, entities.phrase_of[arcs.phrase[number]], entities)
+        changing = (facts[number, EDITS] > 0) | (facts[number, VARIANT] > 0)
+        common = self._commonness(changing, replaced, shown)
+        sound = self._sound_distances(facts[number], replaced, phrase, entities)
         heard = self._phone_terms(frames, arcs, places, number, entities)
         terms = terms_of(facts[number], rivals, common, sound, heard, len(entities))
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
         log_odds = terms @ weights + trust + entities.log_weights[arcs.phrase[number]]
         log_odds += (number >= spotted) * (terms @ self._weights.looked_up)
-        kept = log_odds >= worth_keeping
-        written = np.array([a == b for a, b in zip(listed, replaced, strict=True)], np.bool_)[kept]
-        number, terms, log_odds = number[kept], terms[kept], log_odds[kept]
-        slots = slots_of(number, written, arcs, places, words)
-        gain = log_odds - np.float32(_log_odds(self.options.min_probability))
-        return _Candidates(frames, words, arcs, spotted, places, number, terms, certainty, log_odds, gain, written, slots)
+        kept = np.flatnonzero(log_odds >= worth_keeping)
+        writing = as_written(arcs, places, number[kept], log_probs, labels, words, entities, self.vocabulary)
+        kept = kept[writing.taken]
+        written = np.array([replaced[k] == text for k, text in zip(kept, writing.shown, strict=True)], np.bool_)
+        gain = log_odds[kept] - np.float32(_log_odds(self.options.min_probability))
+        return _Candidates(
+            *(frames, words, writing.arcs, writing.places, writing.shown, number[kept] >= spotted),
+            *(terms[kept], certainty, log_odds[kept], gain, written),
+            slots_of(np.arange(len(kept)), written, writing.arcs, writing.places, words),
+        )
 
     def _text_of(self, words: GreedyWords, low: int, high: int) -> str:
         return self.vocabulary.text(words.token[low:high].tolist())
 
-    def _commonness(
-        self, changing: NDArray[np.bool_], replaced: Sequence[str], listed: Sequence[str]
-    ) -> NDArray[np.float32]:
-        """[n] how common the words are that phrases replace, where that changes the text."""
+    def _commonness(self, changing: NDArray[np.bool_], replaced: Sequence[str], shown: Sequence[str]) -> NDArray[np.float32]:
+        """[n] how common the words are that are replaced, where that changes the text."""
         common = np.zeros(len(changing), np.float32)
-        if self._frequencies is not None:
+        if self.frequencies is not None:
             for k in np.flatnonzero(changing).tolist():
-                common[k] = commonness(replaced[k], listed[k], self._frequencies)
+                common[k] = commonness(replaced[k], shown[k], self.frequencies)
         return common
 
     def _sound_distances(
@@ -231,6 +246,15 @@ class ArcDecoder:
         )
         return terms
 
+    def _suppressed(self, transcript: Transcript, frames: UtteranceFrames, entities: CompiledList) -> Transcript:
+        """A transcript without the phrases that the list keeps out of it."""
+        spans = [(span.start, span.end) for span in transcript.spans]
+        path = self._suppressor(transcript.path, frames.plain, entities.suppressed, spans)
+        if path is transcript.path:
+            return transcript
+        tokens = collapsed(path, self.vocabulary.blank)
+        return replace(transcript, text=self.vocabulary.text(tokens), tokens=tokens, path=path)
+
     def _greedy(self, labels: NDArray[np.int32]) -> Transcript:
         tokens = collapsed(labels, self.vocabulary.blank)
         return Transcript(self.vocabulary.text(tokens), tokens, 0.0, (), labels)
@@ -239,7 +263,7 @@ class ArcDecoder:
         """The transcript in which some candidates, given by their positions, are written."""
         frames = found.frames
         path = frames.labels
-        changes = found.number[chosen[~found.written[chosen]]]
+        changes = chosen[~found.written[chosen]]
         if len(changes):
             path = rewrite(
                 *(frames.labels, frames.log_probs, frames.plain, frames.plain_best, found.words, found.arcs, found.places),
@@ -247,54 +271,13 @@ class ArcDecoder:
             )
         spans = []
         for k in chosen:
-            n = found.number[k]
-            phrase = entities.phrase_of[found.arcs.phrase[n]]
-            start, end, shown = int(found.slots.start[k]), int(found.slots.end[k]), entities.phrases[phrase]
-            if not found.written[k] and entities.forms[found.arcs.phrase[n]] != shown:
-                shown = entities.forms[found.arcs.phrase[n]]
-                if not self._starts_sentence(found, n, entities):
-                    end, shown = self._write_as_listed(path, found, n, entities)
+            name = entities.names[entities.phrase_of[found.arcs.phrase[k]]]
+            start, end = int(found.slots.start[k]), int(found.slots.end[k])
             probability = _probability(float(found.log_odds[k]))
-            technique = SPOTTED if n < found.spotted else LOOKED_UP
-            spans.append(EntitySpan(entities.names[phrase], shown, start, end, probability, technique))
+            technique = LOOKED_UP if found.looked_up[k] else SPOTTED
+            spans.append(EntitySpan(name, found.shown[k], start, end, probability, technique))
         tokens = collapsed(path, self.vocabulary.blank)
         return Transcript(self.vocabulary.text(tokens), tokens, score, tuple(spans), path)
-
-    def _starts_sentence(self, found: _Candidates, arc: int, entities: CompiledList) -> bool:
-        """Whether an arc is the listed phrase with a capital letter, at the start of a sentence."""
-        form = entities.forms[found.arcs.phrase[arc]]
-        phrase = entities.phrases[entities.phrase_of[found.arcs.phrase[arc]]]
-        if form != phrase[:1].upper() + phrase[1:]:
-            return False
-        before = found.words.token[: found.places.whole_low[arc]]
-        texts = (self.vocabulary.text([token]) for token in before[::-1])  # of a space and unknown tokens it is empty
-        return next(filter(None, texts), SENTENCE_ENDS)[-1] in SENTENCE_ENDS
-
-    def _write_as_listed(
-        self, path: NDArray[np.int32], found: _Candidates, arc: int, entities: CompiledList
-    ) -> tuple[int, str]:
-        """Writes the listed phrase over a form of it, if it fits between its neighbours; returns its last frame and text."""
-        arcs, blank = found.arcs, self.vocabulary.blank
-        form = entities.forms[arcs.phrase[arc]]
-        phrase = entities.phrases[entities.phrase_of[arcs.phrase[arc]]]
-        first = arcs.tokens[arcs.first_token[arc]]
-        marked = phrase.replace(" ", WORD_START)
-        if self.vocabulary.pieces[first].startswith(WORD_START):
-            marked = WORD_START + marked
-        tokens = self.vocabulary.shortest(marked)
-        start, end = int(arcs.start[arc]), int(found.places.end[arc])
-        if tokens is None:
-            return end, form
-        needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
-        last = end
-        while last - start + 1 < needed and last + 1 < len(path) and path[last + 1] == blank:
-            last += 1
-        merges = (start > 0 and path[start - 1] == tokens[0]) or (last + 1 < len(path) and path[last + 1] == tokens[-1])
-        written = token_path(found.frames.log_probs, np.array(tokens, np.int32), start, last, blank)
-        if last - start + 1 < needed or merges or (written == blank).all():
-            return end, form
-        path[start : last + 1] = written
-        return last, phrase
 
 
 def _log_odds(probability: float) -> float:

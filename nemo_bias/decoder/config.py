@@ -43,6 +43,15 @@ class DecodingOptions:
         "how unlike words of which the recogniser is not sure an entity may sound to be proposed in their place; 0: only "
         "one that sounds the same; null: none",
     )
+    variants: list[str] = option(
+        ["spellings", "readings", "inflections", "compounds"],
+        "further forms in which entities are found. spellings: those that the list gives; readings: of numbers and "
+        "abbreviations; inflections: possessive and plural, written as such; compounds: night shade for nightshade; g2g: "
+        "spellings that are read alike; g2p: spellings of how an entity is said; []: none",
+    )
+    g2g_file: Optional[str] = option(  # noqa: UP045
+        None, "for g2g: rules that scripts/learn_g2g.py has learned, or a table of graphemes; null: the package's table"
+    )
     phone_weight: float = option(
         0.1,
         "phonetic rescoring, for an adapter with a phone head: how much a hypothesis's score falls for each nat that its "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from nemo_bias.decoder.phone_evidence import PhrasePhones, phrase_phones
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.pronunciation.index import PronunciationIndex, index_of
 from nemo_bias.pronunciation.phones import Phones
+from nemo_bias.variants.variant import Variant
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,15 @@ class CompiledList:
         phrases: what is written if an entity is recognised.
         names: the entities as the list's author wrote them.
         weights: [phrases] each multiplies the odds of its phrase.
-        forms: in which the phrases are looked for: as they are, and on models that write both cases in other cases.
+        forms: in which the phrases are looked for: as they are, on models that write both cases in other cases, and their
+            variants.
         phrase_of: [forms] the phrase of each form.
+        written_as: [forms] what is written where a form is found.
+        variant_costs: [forms] nats, see `Variant`; 0 for a form that is none.
         automaton: the forms in a model's tokens.
         pronunciations: [phrases] of each phrase, [phones] arrays; none where nobody knows how it is said.
         index: of the pronunciations.
+        suppressed: phrases that are kept out of the text, in lower case, with their weights, below 0; none of `phrases`.
     """
 
     phrases: tuple[str, ...]
@@ -36,9 +42,15 @@ class CompiledList:
     weights: NDArray[np.float32]
     forms: tuple[str, ...]
     phrase_of: NDArray[np.int32]
+    written_as: tuple[str, ...]
+    variant_costs: NDArray[np.float32]
     automaton: EntityAutomaton
     pronunciations: tuple[tuple[NDArray[np.int32], ...], ...]
     index: PronunciationIndex
+    suppressed: Mapping[str, float] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.phrases or self.suppressed)
 
     def __len__(self) -> int:
         return len(self.phrases)
@@ -94,8 +106,9 @@ class CompiledList:
 
         A phrase that is in both is one entity, with the better weight and the pronunciations of both.
         """
+        suppressed = {**self.suppressed, **other.suppressed}
         if not len(self) or not len(other):
-            return self if len(self) else other
+            return replace(self if len(self) else other, suppressed=suppressed)
         entity = np.array([self._position.get(phrase, len(self) + k) for k, phrase in enumerate(other.phrases)], np.int32)
         weights = np.concatenate([self.weights, other.weights])
         np.maximum.at(weights, entity, other.weights)
@@ -109,9 +122,12 @@ class CompiledList:
             weights,
             self.forms + other.forms,
             np.concatenate([self.phrase_of, entity[other.phrase_of]]),
+            self.written_as + other.written_as,
+            np.concatenate([self.variant_costs, other.variant_costs]),
             join_automata(self.automaton, other.automaton),
             tuple(pronunciations),
             self.index.joined(other.index, entity),
+            suppressed,
         )
 
 
@@ -121,6 +137,7 @@ def compile_list(
     weights: Sequence[float] | None = None,
     names: Sequence[str] | None = None,
     pronunciations: Sequence[Sequence[Phones]] | None = None,
+    variants: Sequence[Sequence[Variant]] | None = None,
 ) -> CompiledList:
     """Compiles distinct phrases, written in a model's characters.
 
@@ -130,6 +147,7 @@ def compile_list(
         weights: [phrases] each multiplies the odds of its phrase; 1 by default.
         names: [phrases] the entities as their author wrote them; by default the phrases.
         pronunciations: [phrases] the phone ids of the ways in which each phrase may be said; by default none is known.
+        variants: [phrases] further forms of each phrase, of which none is a phrase; by default there are none.
 
     Raises:
         ValueError: a phrase is empty or occurs twice, or the numbers differ.
@@ -142,17 +160,32 @@ def compile_list(
     if array.shape != (len(phrases),) or not len(shown) == len(said) == len(phrases):
         counts = f"{array.size} weights, {len(shown)} names and pronunciations of {len(said)}"
         raise ValueError(f"{len(phrases)} phrases, but {counts}")
-    owner = {phrase: k for k, phrase in enumerate(phrases)}
+    owner = {phrase: _Form(k, phrase) for k, phrase in enumerate(phrases)}
     if vocabulary.writes_both_cases:
         for k, phrase in enumerate(phrases):
             for form in case_forms(phrase):
-                owner.setdefault(form, k)
-    phrase_of = np.fromiter(owner.values(), np.int32, len(owner))
+                owner.setdefault(form, _Form(k, phrase))
+    for k, own in enumerate(variants or ()):
+        for variant in own:
+            for text in variant_cases(variant.text, phrases[k]) if vocabulary.writes_both_cases else (variant.text,):
+                owner.setdefault(text, _Form(k, text if variant.keeps_spelling else phrases[k], variant.cost))
     return CompiledList(
-        *(tuple(phrases), shown, array, tuple(owner), phrase_of, compile_automaton(tuple(owner), vocabulary)),
+        *(tuple(phrases), shown, array, tuple(owner)),
+        np.array([form.phrase for form in owner.values()], np.int32),
+        tuple(form.written_as for form in owner.values()),
+        np.array([form.cost for form in owner.values()], np.float32),
+        compile_automaton(tuple(owner), vocabulary),
         tuple(tuple(np.array(phones, np.int32) for phones in own) for own in said),
         index_of(said),
     )
+
+
+class _Form(NamedTuple):
+    """What a form stands for: its phrase, what is written where it is found, and what it costs."""
+
+    phrase: int
+    written_as: str
+    cost: float = 0.0
 
 
 def case_forms(phrase: str) -> tuple[str, ...]:
@@ -160,3 +193,14 @@ def case_forms(phrase: str) -> tuple[str, ...]:
     capitals = " ".join(word[:1].upper() + word[1:] for word in phrase.split(" "))
     title = " ".join(word[:1].upper() + word[1:].lower() for word in phrase.split(" "))
     return tuple(dict.fromkeys((phrase[:1].upper() + phrase[1:], capitals, title, phrase.lower(), phrase.upper())))
+
+
+def variant_cases(variant: str, phrase: str) -> tuple[str, ...]:
+    """A variant in the case of a phrase, and in lower case."""
+    if phrase.isupper():
+        like = variant.upper()
+    elif phrase[:1].isupper():
+        like = " ".join(word[:1].upper() + word[1:] for word in variant.split(" "))
+    else:
+        like = variant
+    return tuple(dict.fromkeys((like, variant, variant.lower())))

@@ -32,8 +32,9 @@ SPACE_CODE = np.uint32(ord(WORD_START))
     BEST,  # log-probability of the best labels of its frames
     CONFIDENCE,  # log-probability of the least sure frame of the replaced tokens
     LIFT,  # nats by which an adapter raises the arc against the best labels
-) = range(11)
-FACTS = 11  # how many there are
+    VARIANT,  # nats that the variant of the entity costs that was found; 0 for the entity as it is listed
+) = range(12)
+FACTS = 12  # how many there are
 
 
 class Pieces(NamedTuple):
@@ -122,7 +123,7 @@ def places_of(log_probs, best, labels, words, arcs, blank, boundaries, pieces): 
 
 
 @njit
-def facts_of(log_probs, best, plain, plain_best, words, arcs, places, blank, boundaries, pieces):  # type: ignore[no-untyped-def]
+def facts_of(log_probs, best, plain, plain_best, words, arcs, places, variant_costs, blank, boundaries, pieces):  # type: ignore[no-untyped-def]
     """Collects the facts on arcs.
 
     Args:
@@ -133,6 +134,7 @@ def facts_of(log_probs, best, plain, plain_best, words, arcs, places, blank, bou
         words: the `GreedyWords` of `log_probs`.
         arcs: of `find_arcs`.
         places: of the arcs in `words`.
+        variant_costs: [forms] nats.
         blank: id of the blank.
         boundaries: of the vocabulary.
         pieces: of the vocabulary.
@@ -147,6 +149,7 @@ def facts_of(log_probs, best, plain, plain_best, words, arcs, places, blank, bou
         start, end, low, high = arcs.start[a], places.end[a], places.low[a], places.high[a]
         phrase, written = text_of(tokens, pieces), text_of(words.token[low:high], pieces)
         fact[GAP], fact[TOKENS], fact[CHARACTERS] = -arcs.gap[a], len(tokens), len(phrase)
+        fact[VARIANT] = variant_costs[arcs.phrase[a]]
         fact[EDITS], fact[WORDS] = _edits(written, phrase), 1 + np.sum(phrase == SPACE_CODE)
         _compare_path(log_probs, best, plain, plain_best, tokens, start, arcs.end[a], blank, fact)
         for k in range(low, high):

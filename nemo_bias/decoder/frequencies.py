@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 
 # From a word in lower case to its frequency on the Zipf scale: the decimal logarithm of how often it occurs in a billion
@@ -36,6 +37,29 @@ def word_frequencies(source: str) -> Frequencies:
         languages = ", ".join(sorted(wordfreq.available_languages()))
         raise ValueError(f"word_frequencies is {source!r}: no file, and none of the languages {languages}")
     return lru_cache(maxsize=100_000)(lambda word: wordfreq.zipf_frequency(word, source))
+
+
+@lru_cache(maxsize=8)
+def frequent_words(source: str, least: float) -> frozenset[str]:
+    """The words with at least a frequency on the Zipf scale, in lower case.
+
+    Args:
+        source: as for `word_frequencies`.
+        least: the frequency, at least 3.
+
+    Raises:
+        ValueError: the source is neither.
+    """
+    frequency = word_frequencies(source)
+    if Path(source).is_file():
+        with Path(source).open(encoding="utf-8") as lines:
+            words: Iterable[str] = {word for line in lines for word in line.lower().split()}
+    else:
+        import wordfreq
+
+        words = wordfreq.iter_wordlist(source)  # the most frequent first
+        words = takewhile(lambda word: frequency(word) >= least, words)
+    return frozenset(word for word in words if frequency(word) >= least)
 
 
 def commonness(replaced: str, phrase: str, frequencies: Frequencies) -> float:

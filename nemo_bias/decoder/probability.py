@@ -29,6 +29,7 @@ from nemo_bias.decoder.evidence import (
     LEFTOVER,
     LIFT,
     TOKENS,
+    VARIANT,
     WORDS,
     WORST,
 )
@@ -57,9 +58,11 @@ TERMS = {
     "sound_cost": "that times the phones of the longer of the two",
     "common": "how common the rarest replaced word is in ordinary text (Zipf scale, 0 to 8; 0: unknown)",
     "common_and_sure": "that times the confidence",
+    "variant": "1 if what was found is a variant of the entity, not the entity as it is listed",
+    "variant_cost": "nats that the variant costs, see `nemo_bias.variants`",
     **PHONE_TERMS,
 }
-SOUND, SOUND_COST, COMMON, COMMON_AND_SURE, PHONES = 15, 16, 17, 18, 19
+SOUND, SOUND_COST, COMMON, COMMON_AND_SURE, OF_VARIANT, VARIANT_COST, PHONES = range(15, 22)
 VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
     (True, True): "all",
     (False, True): "without_frequencies",
@@ -138,7 +141,7 @@ def terms_of(facts, rivals, common, sound, phones, entities):  # type: ignore[no
     Returns:
         [n, terms], in the order of `TERMS`.
     """
-    terms = np.empty((len(facts), 22), np.float32)
+    terms = np.empty((len(facts), 24), np.float32)
     size = np.log(max(SHORT_LIST, entities))
     for n in range(len(facts)):
         fact, term = facts[n], terms[n]
@@ -152,5 +155,6 @@ def terms_of(facts, rivals, common, sound, phones, entities):  # type: ignore[no
         term[13], term[14] = fact[LIFT], np.sqrt(max(np.float32(0), fact[LIFT]))
         term[PHONES:] = phones[n]
         term[SOUND], term[SOUND_COST] = sound[n, 0], sound[n, 0] * sound[n, 1]
+        term[OF_VARIANT], term[VARIANT_COST] = fact[VARIANT] > 0, fact[VARIANT]
         term[COMMON], term[COMMON_AND_SURE] = common[n], common[n] * np.exp(fact[CONFIDENCE])
     return terms

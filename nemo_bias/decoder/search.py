@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from nemo_bias.decoder.rescoring import PhoneticRescorer
 from nemo_bias.decoder.transcript import SPOTTED, EntitySpan, Transcript
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.entities import Entity
+from nemo_bias.variants import VariantList, VariantSettings, generate_variants
 
 RESCORED = 8  # hypotheses of an utterance that phonetic rescoring chooses among, at least
 BOOST_FLOOR = 0.5  # of `boost`: what a token of an entity gets even if it is its frame's best (method adaptive)
@@ -64,17 +66,40 @@ class BiasedBeamSearch:
 
         Args:
             phrases: what shall be recognised.
-            weights: [phrases] each multiplies the odds of its phrase; 1 by default.
+            weights: [phrases] each multiplies the odds of its phrase; 1 by default. Those below 0 suppress it.
             names: [phrases] the entities as their author wrote them; by default the phrases.
             entities: [phrases] what else the author says of them, above all how they are said; by default nothing.
 
         Raises:
             ValueError: the list does not fit, or a pronunciation in it cannot be read.
         """
-        pronunciations = None
-        if self._arcs.sounds is not None:
-            pronunciations = self._arcs.sounds.entities(entities or [Entity(phrase) for phrase in phrases])
-        return compile_list(phrases, self.vocabulary, weights, names, pronunciations)
+        known = list(entities or [Entity(phrase) for phrase in phrases])
+        if weights is not None and min(weights, default=0.0) < 0:
+            found = [k for k, weight in enumerate(weights) if weight >= 0]
+            compiled = self.compile(
+                [phrases[k] for k in found],
+                [weights[k] for k in found],
+                None if names is None else [names[k] for k in found],
+                [known[k] for k in found],
+            )
+            below = {phrase.lower(): weight for phrase, weight in zip(phrases, weights, strict=True) if weight < 0}
+            return replace(compiled, suppressed=below)
+        pronunciations = None if self._arcs.sounds is None else self._arcs.sounds.entities(known)
+        variants = self.variants(known, phrases).variants if self.options.variants else None
+        return compile_list(phrases, self.vocabulary, weights, names, pronunciations, variants)
+
+    def variants(self, entities: Sequence[Entity], phrases: Sequence[str]) -> VariantList:
+        """The variants that entities are also found as, see `generate_variants`; none for methods other than ``arcs``.
+
+        Args:
+            entities: the list.
+            phrases: [entities] in the model's characters.
+        """
+        names = self.options.variants if self.options.method == "arcs" else []
+        settings = VariantSettings(
+            self.vocabulary.alphabet, self.options.pronunciations, self.options.word_frequencies, self.options.g2g_file
+        )
+        return generate_variants(names, entities, phrases, settings, self._arcs.frequencies)
 
     def decode(
         self,
@@ -129,7 +154,7 @@ class BiasedBeamSearch:
             own_phones = None if phones is None else phones[b, : sizes[b] * sub_frames]
             frames = _frames(own, own_plain, own_labels, b, own_phones)
             entities = each[b] if self.options.method != "greedy" else None
-            if self.options.method == "adaptive" and entities:
+            if self.options.method == "adaptive" and entities is not None and len(entities):
                 return self._beam(own, frames.best, entities, wanted)
             return self._arcs.decode(frames, entities, wanted)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_bias.compiled import njit
-from nemo_bias.decoder.evidence import BEST, CHARACTERS, GAP, LEFTOVER, TOKENS
+from nemo_bias.decoder.evidence import BEST, CHARACTERS, GAP, LEFTOVER, TOKENS, VARIANT
 from nemo_bias.decoder.vocabulary import LETTER
 
 # Nats by which a rival may fit worse than an arc and still count. How well an arc fits: 2 nats for each character and each
@@ -30,7 +30,7 @@ def candidates_of(arcs, places, facts, entity):  # type: ignore[no-untyped-def]
         The arcs' numbers, sorted by start frame, and for each of them the number of its rivals: arcs of other entities that
         overlap it and fit nearly as well or better.
     """
-    cost = facts[:, GAP] + facts[:, LEFTOVER]
+    cost = facts[:, GAP] + facts[:, LEFTOVER] + facts[:, VARIANT]
     order = np.argsort(
         entity.astype(np.int64) * (np.max(places.end) + 1 if len(places.end) else 1) + arcs.start, kind="mergesort"
     )

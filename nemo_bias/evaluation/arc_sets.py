@@ -202,7 +202,8 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
     """
     search = BiasedBeamSearch(regime.vocabulary, options, threads=1)
     phrases = experiment.listed.phrases
-    entities, index = search.compile(phrases), PhraseIndex(phrases)
+    entities = search.compile(phrases)
+    index = PhraseIndex(tuple(dict.fromkeys(entities.written_as)))
     outputs = regime.outputs(experiment)
     terms, right, counts, certainty = [np.zeros((0, len(TERMS)), np.float32)], [np.zeros(0, np.bool_)], [], []
     looked_up = [np.zeros(0, np.bool_)]
@@ -211,7 +212,7 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
         evidence = search.evidence(log_probs, entities, plain, phones)
         terms.append(evidence.terms)
         looked_up.append(evidence.looked_up)
-        right.append(right_arcs(evidence, phrases, tuple(item["text"].split()), index))
+        right.append(right_arcs(evidence, tuple(item["text"].split()), index))
         counts.append(len(evidence.phrase))
         certainty.append(evidence.certainty)
     return ArcSet(
@@ -230,21 +231,20 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
     )
 
 
-def right_arcs(evidence: ArcEvidence, phrases: Sequence[str], reference: Words, index: PhraseIndex) -> NDArray[np.bool_]:
-    """[n] whether each arc of an utterance, alone in the greedy text, makes its phrase a hit.
+def right_arcs(evidence: ArcEvidence, reference: Words, index: PhraseIndex) -> NDArray[np.bool_]:
+    """[n] whether each arc of an utterance, alone in the greedy text, makes what it writes a hit.
 
     An arc that only writes again what greedy decoding writes elsewhere is not right.
 
     Args:
         evidence: on the arcs.
-        phrases: of the list.
         reference: what was said.
-        index: of the list.
+        index: of all that the arcs of the list may write.
     """
     right = np.zeros(len(evidence.phrase), np.bool_)
     said = index.occurrences(reference)
-    for k, phrase in enumerate(evidence.phrase.tolist()):
-        words = tuple(phrases[phrase].split())
+    for k, shown in enumerate(evidence.shown):
+        words = tuple(shown.split())
         if any(occurrence.words == words for occurrence in said):
             text = tuple(evidence.text_with(k).split())
             recognised = index.occurrences(text)

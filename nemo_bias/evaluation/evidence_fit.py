@@ -2,8 +2,9 @@
 
 The log-odds of an arc are a constant and, for every term t, a weight times t and another times t and the certainty c of the
 utterance: a straight line between the weights at the certainties `UNSURE` and `SURE`. Terms that tell nothing more with c
-have one weight: `common_and_sure`, those that are there with an adapter only (`lift` and `root_lift`), and those of a phone
-head. An adapter, a phone head and arcs that were looked up also have weights of their own for some other terms.
+have one weight: `common_and_sure`, those of variants, those that are there with an adapter only (`lift` and `root_lift`),
+and those of a phone head. An adapter, a phone head and arcs that were looked up also have weights of their own for some
+other terms.
 
 Each set of arcs counts the same, however many arcs it has: an arc weighs 100 / (right arcs of its set), times the weight of
 its regime. A ridge of `RIDGE` on standardised columns keeps the weights finite.
@@ -28,6 +29,7 @@ FOLDS = 4
 STEPS = 50  # of Newton's method, at most
 FREQUENCY_TERMS = ("common", "common_and_sure")
 SOUND_TERMS = ("sound", "sound_cost")
+VARIANT_TERMS = ("variant", "variant_cost")
 LIFTS = ("lift", "root_lift")
 ADAPTER_TERMS = ("constant", "gap", "characters", *LIFTS)
 HEAD_TERMS = ("constant", "loss_per_character", "edits", "sound", *PHONE_TERMS)
@@ -55,7 +57,7 @@ def columns_of(with_frequencies: bool, with_sounds: bool) -> list[Column]:
     unknown = (*(() if with_frequencies else FREQUENCY_TERMS), *(() if with_sounds else SOUND_TERMS), *LIFTS, *PHONE_TERMS)
     terms = [term for term in TERMS if term not in unknown]
     plain = [Column(term) for term in terms if term != "constant"]
-    certain = [Column(term, times_certainty=True) for term in terms if term != "common_and_sure"]
+    certain = [Column(term, times_certainty=True) for term in terms if term not in ("common_and_sure", *VARIANT_TERMS)]
     adapter = [Column(term, adapter=True) for term in ADAPTER_TERMS]
     if not with_sounds:
         return plain + certain + adapter

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the decoder's compiled code is loaded when it is needed; th
     from nemo_bias.decoder.search import BiasedBeamSearch
     from nemo_bias.decoder.vocabulary import Vocabulary
 
-COMPILED_WITH = ("pronunciations",)  # options that a compiled list depends on
+COMPILED_WITH = ("method", "pronunciations", "variants", "g2g_file", "word_frequencies")  # options that a compiled list depends on
 SHOWN_NOTES = 20  # notes on an entity list that are logged one by one
 REMEMBERED_LISTS = 1000  # of single utterances
 _compiling = threading.RLock()  # several threads that need the same list compile it once
@@ -105,7 +105,9 @@ class PreparedLists:
     @property
     def shared(self) -> CompiledList | None:
         """The list of all utterances; None if there is nothing in it."""
-        return self.listed.compiled if self.listed is not None and len(self.listed) else None
+        if self.listed is None or not (len(self.listed) or self.listed.compiled.suppressed):
+            return None
+        return self.listed.compiled
 
     @property
     def list_options(self) -> tuple[Any, ...]:
@@ -130,7 +132,7 @@ class PreparedLists:
             _warn(notes)
             if len(own) >= REMEMBERED_LISTS:
                 self._own = own = {}
-            own[key] = compiled if len(compiled) else None
+            own[key] = compiled or None
         return own[key]
 
     def batch(self, entities: Sequence[tuple[list[Any], str]] | None) -> BatchLists:
