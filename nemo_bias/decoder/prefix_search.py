@@ -8,6 +8,10 @@ plus bonus, and the two are never mixed: masses merge as probabilities do, a bon
 raised when the match breaks off. A match starts at a word boundary only (see `nemo_bias.decoder.vocabulary`). The bonus of
 an entity that has been written is *closed*: it counts while the text ends there or goes on after a word boundary; a token
 that continues the word gives it back.
+
+*A language model* adds what it says of the words that have ended, and foresees of the one that has begun (see
+`nemo_bias.decoder.language_model`). The compiled search stops at a frame in which it needs a score that the cache does not
+hold, Python asks the model for all that this frame needs, and the search goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.automaton import ENTITY, FIRST_EDGE, NO_ENTITY, TARGET, EntityAutomaton, first_edge_of
 from nemo_bias.decoder.frames import NEVER, NearTokens
+from nemo_bias.decoder.language_model import NO_SCORES, LanguageModel, LanguageScores, ended, finished, follow, foreseen
 from nemo_bias.decoder.vocabulary import EDGE, Boundaries
+from nemo_bias.decoder.word_trie import END, ROOT
 
 
 class SearchSettings(NamedTuple):
@@ -49,8 +55,10 @@ class Found(NamedTuple):
     Attributes:
         mass: [n] log-probability of each prefix.
         bonus: [n] what its entities add.
+        language: [n] what the language model adds.
         first_token: [n + 1]; the tokens of prefix ``k`` are ``tokens[first_token[k]:first_token[k + 1]]``.
         tokens: [all tokens].
+        reached: [all tokens] the frame in which the search took each.
         first_span: [n + 1]; likewise for the spans.
         spans: [all spans, 3] phrase, first token in the prefix, token after the last.
         span_bonus: [all spans] what the phrase adds; a prefix's bonus is their sum.
@@ -58,8 +66,10 @@ class Found(NamedTuple):
 
     mass: NDArray[np.float64]
     bonus: NDArray[np.float64]
+    language: NDArray[np.float64]
     first_token: NDArray[np.int32]
     tokens: NDArray[np.int32]
+    reached: NDArray[np.int32]
     first_span: NDArray[np.int32]
     spans: NDArray[np.int32]
     span_bonus: NDArray[np.float64]
@@ -68,8 +78,8 @@ class Found(NamedTuple):
 class _Beam(NamedTuple):
     """The prefixes of one frame, a row each."""
 
-    ints: Any  # [rows, 8] int32, columns below
-    reals: Any  # [rows, 3] float64, columns below
+    ints: Any  # [rows, 11] int32, columns below
+    reals: Any  # [rows, 6] float64, columns below
     hashes: Any  # [rows] uint64, of the prefix
     before: Any  # [rows] uint64, of the prefix without its last token
     size: Any  # [1] int64
@@ -78,17 +88,20 @@ class _Beam(NamedTuple):
 # NODE: the prefix's last node in the tree of prefixes; LAST: its last token, -1 if empty; LENGTH: tokens.
 # KEPT: the last of the entity spans that the prefix has whatever follows; CLOSED: the same if the word ends here.
 # AT: the automaton node that the prefix has reached (0: none); FIRST: the token with which that match began; BASE: the last
-# span before it.
-NODE, LAST, LENGTH, KEPT, CLOSED, AT, FIRST, BASE = range(8)
+# span before it. WORD: the trie node of its last word; CONTEXT: the language model's state before that word; AFTER: and after
+# it, if it ends here.
+NODE, LAST, LENGTH, KEPT, CLOSED, AT, FIRST, BASE, WORD, CONTEXT, AFTER = range(11)
 # IN_BLANK, IN_TOKEN: log mass of the paths that end in a blank, in the last token.
 # OPEN: what the match has been raised by, before it is multiplied by an entity's weight.
-IN_BLANK, IN_TOKEN, OPEN = range(3)
+# SAID: what the language model adds for the words before the last; FORESEEN: that, and what it foresees for the last;
+# ENDED: that, if the last ends here; NaN until it is asked for.
+IN_BLANK, IN_TOKEN, OPEN, SAID, FORESEEN, ENDED = range(6)
 
 
 class _Memory(NamedTuple):
     """What outlives a frame, in arrays that are large enough from the start. Span 0 stands for no span."""
 
-    tree: Any  # [nodes, 2] token, parent: all prefixes that were ever kept
+    tree: Any  # [nodes, 3] token, parent, frame: all prefixes that were ever kept
     spans: Any  # [spans, 4] phrase, first token, token after the last, span before
     bonus: Any  # [spans] what the span adds
     total: Any  # [spans] what it and all spans before it add
@@ -98,11 +111,26 @@ class _Memory(NamedTuple):
 NODES, SPANS = range(2)
 
 
+class _Search(NamedTuple):
+    """A search that may stop between frames."""
+
+    beams: Any  # the beam, and room for the next one; they change places
+    stayed: Any
+    memory: Any
+    candidates: Any
+    stamps: Any  # [V + 1]; the last one counts
+    at: Any  # [2] the next frame, and which of the beams is the beam
+    missing: Any  # [rows, 2] contexts and words whose scores the search needs to go on
+
+
+FRAME, TURN = range(2)
+
+
 class _Candidates(NamedTuple):
     """The best candidates for the next beam, best first."""
 
     what: Any  # [rows, 2] row of the beam, token that extends it or STAY
-    rank: Any  # [rows] mass + bonus
+    rank: Any  # [rows] mass + bonus + what the language model adds
     mass: Any  # [rows]
     size: Any  # [1]
 
@@ -110,15 +138,15 @@ class _Candidates(NamedTuple):
 STAY = -1
 
 
-@numba.njit(cache=True, nogil=True)
-def prefix_search(  # type: ignore[no-untyped-def]
-    log_probs,
-    best,
+def prefix_search(
+    log_probs: NDArray[np.float32],
+    best: NDArray[np.float32],
     near: NearTokens,
     settings: SearchSettings,
     automaton: EntityAutomaton,
-    weights,
-    node_weight,
+    weights: NDArray[np.float32],
+    node_weight: NDArray[np.float32],
+    language_model: LanguageModel | None = None,
 ) -> Found:
     """Searches one utterance.
 
@@ -130,40 +158,68 @@ def prefix_search(  # type: ignore[no-untyped-def]
         automaton: the phrases, for adaptive boosting.
         weights: [phrases] weight of each phrase, for adaptive boosting.
         node_weight: [nodes] highest weight of a phrase at the node or below it, as `node_weights` finds it.
+        language_model: scores words; None: there is none.
 
     Returns:
         The final beam.
     """
-    beam, stayed, following = _new_beam(settings.beam_size), _new_beam(settings.beam_size), _new_beam(settings.beam_size)
-    beam.size[0] = 1
-    memory = _new_memory(len(log_probs), settings)
-    candidates = _Candidates(
-        np.empty((settings.beam_size, 2), np.int32),
-        np.empty(settings.beam_size),
-        np.empty(settings.beam_size),
-        np.zeros(1, np.int64),
+    search = _new_search(log_probs, settings)
+    arguments = search, log_probs, best, near, settings, automaton, weights, node_weight
+    if language_model is None:
+        _advance(*arguments, NO_SCORES)
+        return _results(search, NO_SCORES)  # type: ignore[no-any-return]
+    cache = language_model.cache()
+    while missing := _advance(*arguments, language_model.scores(cache)):
+        cache.fill(search.missing[:missing])
+    return _results(search, language_model.scores(cache))  # type: ignore[no-any-return]
+
+
+@numba.njit(cache=True, nogil=True)
+def _new_search(log_probs, settings):  # type: ignore[no-untyped-def]
+    size = settings.beam_size
+    beams = (_new_beam(size), _new_beam(size))
+    beams[0].size[0] = 1
+    candidates = _Candidates(np.empty((size, 2), np.int32), np.empty(size), np.empty(size), np.zeros(1, np.int64))
+    stamps = np.zeros(log_probs.shape[1] + 1, np.int64)
+    missing = np.empty((size, 2), np.int32)
+    return _Search(
+        beams, _new_beam(size), _new_memory(len(log_probs), settings), candidates, stamps, np.zeros(2, np.int64), missing
     )
-    stamps = np.zeros(log_probs.shape[1] + 1, np.int64)  # the last one counts
-    for t in range(len(log_probs)):
+
+
+@numba.njit(cache=True, nogil=True)
+def _advance(search, log_probs, best, near, settings, automaton, weights, node_weight, scores):  # type: ignore[no-untyped-def]
+    """Goes on to the last frame; returns how many scores are missing, if there are any."""
+    stayed, memory, candidates, stamps = search.stayed, search.memory, search.candidates, search.stamps
+    for t in range(search.at[FRAME], len(log_probs)):
+        beam, following = search.beams[search.at[TURN]], search.beams[1 - search.at[TURN]]
         row, top = log_probs[t], best[t]
         tokens = near.tokens[t, : near.counts[t]]
+        if scores.on and _any(scores.starts, tokens):
+            missing = _end_words(beam, scores, search.missing)
+            if missing:
+                return missing
         _stay(beam, stayed, row, settings)
         candidates.size[0] = 0
         _offer_stays(beam, stayed, candidates, memory, node_weight, settings)
         for i in range(beam.size[0]):
             _stamp_taken(i, beam, stamps)
-            _offer_extensions(i, beam, candidates, memory, row, top, tokens, stamps, settings, automaton, node_weight)
+            _offer_extensions(
+                i, beam, candidates, memory, row, top, tokens, stamps, settings, automaton, node_weight, scores
+            )
         for c in range(candidates.size[0]):
             i, token = candidates.what[c]
             if token == STAY:
                 _keep(stayed, i, following, c)
                 continue
-            _extend(beam, i, token, following, c, candidates.mass[c], memory, settings.boundaries)
+            _extend(beam, i, token, following, c, candidates.mass[c], memory, settings.boundaries, t)
             if settings.boost > 0:
                 _boost(beam, i, token, following, c, memory, settings, automaton, weights, top - row[token])
+            if scores.on:
+                _note_word(beam, i, token, following, c, scores)
         following.size[0] = candidates.size[0]
-        beam, following = following, beam
-    return _results(beam, memory)  # type: ignore[no-any-return]
+        search.at[FRAME], search.at[TURN] = t + 1, 1 - search.at[TURN]
+    return _end_sentences(search.beams[search.at[TURN]], scores, search.missing) if scores.on else 0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -196,7 +252,7 @@ def _hash(prefix, token):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def _new_beam(size):  # type: ignore[no-untyped-def]
     """A beam without prefixes, whose first row is the empty prefix."""
-    ints, reals = np.zeros((size, 8), np.int32), np.zeros((size, 3), np.float64)
+    ints, reals = np.zeros((size, 11), np.int32), np.zeros((size, 6), np.float64)
     ints[:, LAST] = -1
     reals[:, IN_TOKEN] = NEVER
     return _Beam(ints, reals, np.full(size, 0x51ED270B, np.uint64), np.zeros(size, np.uint64), np.zeros(1, np.int64))
@@ -207,8 +263,7 @@ def _new_memory(frames, settings):  # type: ignore[no-untyped-def]
     """Room for beam_size extensions a frame, each of which may end an entity."""
     extensions = frames * settings.beam_size
     spans = 1 + (extensions if settings.boost > 0 else 0)
-    tree = np.empty((1 + extensions, 2), np.int32)
-    tree[0, 0], tree[0, 1] = -1, -1
+    tree = np.full((1 + extensions, 3), -1, np.int32)
     return _Memory(tree, np.zeros((spans, 4), np.int32), np.zeros(spans), np.zeros(spans), np.ones(2, np.int64))
 
 
@@ -262,7 +317,7 @@ def _offer_stays(beam, stayed, candidates, memory, node_weight, settings):  # ty
         if stayed.ints[i, AT] > 0:
             raised = stayed.reals[i, OPEN] * node_weight[stayed.ints[i, AT]]
             bonus = max(bonus, memory.total[stayed.ints[i, BASE]] + raised)
-        _offer(candidates, i, STAY, mass + bonus, mass)
+        _offer(candidates, i, STAY, mass + bonus + stayed.reals[i, FORESEEN], mass)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -276,10 +331,12 @@ def _stamp_taken(i, beam, stamps):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _offer_extensions(  # type: ignore[no-untyped-def]
-    i, beam, candidates, memory, row, top, tokens, stamps, settings, automaton, node_weight
+    i, beam, candidates, memory, row, top, tokens, stamps, settings, automaton, node_weight, scores
 ):
     """Offers a prefix with one more token, for each token near the frame's best (best first)."""
-    bonus = 0.0
+    bonus = said = most = 0.0
+    if scores.on:
+        most = _most_said(beam, i, scores)
     for token in tokens:
         if row[token] < top - settings.margin - settings.boost:
             break
@@ -295,12 +352,15 @@ def _offer_extensions(  # type: ignore[no-untyped-def]
                 bonus = max(bonus, memory.total[beam.ints[i, CLOSED if starts else BASE]] + raised)
             elif row[token] < top - settings.margin:
                 continue
-        elif candidates.size[0] == settings.beam_size and mass <= candidates.rank[-1]:
+        elif candidates.size[0] == settings.beam_size and mass + most <= candidates.rank[-1]:
             if token != beam.ints[i, LAST]:
                 break  # no later token can do better
             continue
         if mass > NEVER:
-            _offer(candidates, i, token, mass + bonus, mass)
+            if scores.on:
+                before, _, node = _before_word(beam, i, token, scores)
+                said = before + foreseen(scores, node)
+            _offer(candidates, i, token, mass + bonus + said, mass)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -322,16 +382,16 @@ def _offer(candidates, i, token, rank, mass):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _extend(beam, i, token, following, c, mass, memory, boundaries):  # type: ignore[no-untyped-def]
+def _extend(beam, i, token, following, c, mass, memory, boundaries, frame):  # type: ignore[no-untyped-def]
     """Row `c` of the next beam becomes prefix `i` with one more token."""
     node = memory.used[NODES]
     memory.used[NODES] += 1
-    memory.tree[node, 0], memory.tree[node, 1] = token, beam.ints[i, NODE]
+    memory.tree[node, 0], memory.tree[node, 1], memory.tree[node, 2] = token, beam.ints[i, NODE], frame
     span = beam.ints[i, CLOSED if _word_ends(beam, i, token, boundaries) else KEPT]
-    following.ints[c] = 0
+    following.ints[c], following.reals[c] = 0, 0.0
     following.ints[c, NODE], following.ints[c, LAST], following.ints[c, LENGTH] = node, token, beam.ints[i, LENGTH] + 1
     following.ints[c, KEPT], following.ints[c, CLOSED] = span, span
-    following.reals[c, IN_BLANK], following.reals[c, IN_TOKEN], following.reals[c, OPEN] = NEVER, mass, 0.0
+    following.reals[c, IN_BLANK], following.reals[c, IN_TOKEN] = NEVER, mass
     following.hashes[c], following.before[c] = _hash(beam.hashes[i], token), beam.hashes[i]
 
 
@@ -393,17 +453,83 @@ def _boost(beam, i, token, following, c, memory, settings, automaton, weights, g
     following.ints[c, CLOSED] = span
 
 
+# ---- language model
+
+
+@numba.njit(cache=True, nogil=True)
+def _any(starts, tokens):  # type: ignore[no-untyped-def]
+    for token in tokens:
+        if starts[token]:
+            return True
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def _end_words(beam, scores, missing):  # type: ignore[no-untyped-def]
+    """Notes what each prefix counts if its last word ends; returns how many scores are missing for that."""
+    count = 0
+    for i in range(beam.size[0]):
+        if not np.isnan(beam.reals[i, ENDED]):
+            continue
+        score, beam.ints[i, AFTER] = ended(scores, beam.ints[i, CONTEXT], beam.ints[i, WORD])
+        beam.reals[i, ENDED] = beam.reals[i, SAID] + score
+        if np.isnan(score):
+            missing[count, 0], missing[count, 1] = beam.ints[i, CONTEXT], scores.trie.word[beam.ints[i, WORD]]
+            count += 1
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _end_sentences(beam, scores, missing):  # type: ignore[no-untyped-def]
+    """How many scores are missing to end all sentences."""
+    count = _end_words(beam, scores, missing)
+    if count == 0:
+        for i in range(beam.size[0]):
+            if np.isnan(finished(scores, beam.ints[i, AFTER])):
+                missing[count, 0], missing[count, 1] = beam.ints[i, AFTER], END
+                count += 1
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _before_word(beam, i, token, scores):  # type: ignore[no-untyped-def]
+    """Of a prefix with one more token: what its words before the last count, their context, the node of the last word."""
+    if scores.starts[token]:
+        return beam.reals[i, ENDED], beam.ints[i, AFTER], follow(scores, ROOT, token)
+    return beam.reals[i, SAID], beam.ints[i, CONTEXT], follow(scores, beam.ints[i, WORD], token)
+
+
+@numba.njit(cache=True, nogil=True)
+def _most_said(beam, i, scores):  # type: ignore[no-untyped-def]
+    """The most that the language model can add for a prefix with one more token: `WordTrie.best` never rises in a word."""
+    first_letter = max(0.0, scores.weight * scores.trie.best[ROOT] + scores.bonus)
+    most = beam.reals[i, FORESEEN] + (first_letter if beam.ints[i, WORD] == ROOT else 0.0)
+    return most if np.isnan(beam.reals[i, ENDED]) else max(most, beam.reals[i, ENDED] + first_letter)
+
+
+@numba.njit(cache=True, nogil=True)
+def _note_word(beam, i, token, following, c, scores):  # type: ignore[no-untyped-def]
+    """Notes in row `c` of the next beam, which extends prefix `i`, where its words stand."""
+    before, context, node = _before_word(beam, i, token, scores)
+    following.reals[c, SAID], following.ints[c, CONTEXT], following.ints[c, WORD] = before, context, node
+    following.reals[c, FORESEEN] = before + foreseen(scores, node)
+    following.reals[c, ENDED], following.ints[c, AFTER] = (before, context) if node == ROOT else (np.nan, 0)
+
+
 # ---- results
 
 
 @numba.njit(cache=True, nogil=True)
-def _results(beam, memory):  # type: ignore[no-untyped-def]
+def _results(search, scores):  # type: ignore[no-untyped-def]
+    beam, memory = search.beams[search.at[TURN]], search.memory
     count = beam.size[0]
-    mass, bonus = np.empty(count), np.empty(count)
+    mass, bonus, language = np.empty(count), np.empty(count), np.zeros(count)
     for i in range(count):
         mass[i] = _log_add(beam.reals[i, IN_BLANK], beam.reals[i, IN_TOKEN])
         bonus[i] = memory.total[beam.ints[i, CLOSED]]
-    order = np.argsort(-(mass + bonus), kind="mergesort")
+        if scores.on:
+            language[i] = beam.reals[i, ENDED] + finished(scores, beam.ints[i, AFTER])
+    order = np.argsort(-(mass + bonus + language), kind="mergesort")
     first_token, first_span = np.zeros(count + 1, np.int32), np.zeros(count + 1, np.int32)
     for k in range(count):
         first_token[k + 1] = first_token[k] + beam.ints[order[k], LENGTH]
@@ -412,15 +538,15 @@ def _results(beam, memory):  # type: ignore[no-untyped-def]
         while span > 0:
             first_span[k + 1] += 1
             span = memory.spans[span, 3]
-    tokens = np.empty(first_token[count], np.int32)
+    tokens, reached = np.empty(first_token[count], np.int32), np.empty(first_token[count], np.int32)
     spans, span_bonus = np.empty((first_span[count], 3), np.int32), np.empty(first_span[count])
     for k in range(count):
         node, span = beam.ints[order[k], NODE], beam.ints[order[k], CLOSED]
         for position in range(first_token[k + 1] - 1, first_token[k] - 1, -1):
-            tokens[position] = memory.tree[node, 0]
+            tokens[position], reached[position] = memory.tree[node, 0], memory.tree[node, 2]
             node = memory.tree[node, 1]
         for position in range(first_span[k + 1] - 1, first_span[k] - 1, -1):
             spans[position] = memory.spans[span, :3]
             span_bonus[position] = memory.bonus[span]
             span = memory.spans[span, 3]
-    return Found(mass[order], bonus[order], first_token, tokens, first_span, spans, span_bonus)
+    return Found(mass[order], bonus[order], language[order], first_token, tokens, reached, first_span, spans, span_bonus)
