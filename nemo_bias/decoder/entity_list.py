@@ -29,6 +29,7 @@ class CompiledList:
         automaton: the forms in a model's tokens.
         pronunciations: [phrases] of each phrase, [phones] arrays; none where nobody knows how it is said.
         index: of the pronunciations.
+        classes: [phrases] the kind of each entity, "" if none.
     """
 
     phrases: tuple[str, ...]
@@ -39,6 +40,7 @@ class CompiledList:
     automaton: EntityAutomaton
     pronunciations: tuple[tuple[NDArray[np.int32], ...], ...]
     index: PronunciationIndex
+    classes: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.phrases)
@@ -112,6 +114,7 @@ class CompiledList:
             join_automata(self.automaton, other.automaton),
             tuple(pronunciations),
             self.index.joined(other.index, entity),
+            self.classes + other.classes,
         )
 
 
@@ -121,6 +124,7 @@ def compile_list(
     weights: Sequence[float] | None = None,
     names: Sequence[str] | None = None,
     pronunciations: Sequence[Sequence[Phones]] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> CompiledList:
     """Compiles distinct phrases, written in a model's characters.
 
@@ -130,6 +134,7 @@ def compile_list(
         weights: [phrases] each multiplies the odds of its phrase; 1 by default.
         names: [phrases] the entities as their author wrote them; by default the phrases.
         pronunciations: [phrases] the phone ids of the ways in which each phrase may be said; by default none is known.
+        classes: [phrases] the kind of each entity; by default none has one.
 
     Raises:
         ValueError: a phrase is empty or occurs twice, or the numbers differ.
@@ -152,6 +157,7 @@ def compile_list(
         *(tuple(phrases), shown, array, tuple(owner), phrase_of, compile_automaton(tuple(owner), vocabulary)),
         tuple(tuple(np.array(phones, np.int32) for phones in own) for own in said),
         index_of(said),
+        tuple(classes or [""] * len(phrases)),
     )
 
 

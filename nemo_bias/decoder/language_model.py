@@ -4,12 +4,13 @@ A word counts when it ends: ``weight * ln P(word | words before) + bonus``. At t
 too. A word that has only begun counts as the likeliest word that it can become, by its unigram (`WordTrie.best`), so that
 prefixes inside and between words compete fairly; when it ends, its own score takes the place of that.
 
-*Words the model does not know* are of a class whose unigram is set by a boost: ``ln P(class) = boost - ln(words of the model)``,
-boost 0 making them as likely as a word on average. After a context, a word of a class has the probability of ``<unk>`` there,
-times ``P(class) / P(<unk>)``, and the words after it see ``<unk>``. The file is not changed.
+*Words the model does not know* are of a class whose unigram is set by a boost: ``ln P(class) = boost - ln(words of the
+model)``, boost 0 making them as likely as a word on average. After a context, a word of a class has the probability of
+``<unk>`` there, times ``P(class) / P(<unk>)``, and the words after it see ``<unk>``. So have words of a list that the model
+takes for less likely than their class. The file is not changed.
 
-*Spelling.* Letters are compared; marks of punctuation are not. Upper and lower case are one, unless both the recogniser and the
-model write both. So are all apostrophes; where one of the two writes none, they are left out.
+*Spelling.* Letters are compared; marks of punctuation are not. Upper and lower case are one, unless both the recogniser and
+the model write both. So are all apostrophes; where one of the two writes none, they are left out.
 """
 
 from __future__ import annotations
@@ -95,9 +96,7 @@ class LanguageModel:
         ValueError: the recogniser's tokens hold parts of several words.
     """
 
-    def __init__(
-        self, file: LMFile, vocabulary: Vocabulary, weight: float, bonus: float, unknown_boost: float
-    ) -> None:
+    def __init__(self, file: LMFile, vocabulary: Vocabulary, weight: float, bonus: float, unknown_boost: float) -> None:
         across = next((p for p in vocabulary.pieces if WORD_START in p[1:]), None)
         if across is not None:
             raise ValueError(f"lm_file cannot be used: the recogniser's token {across!r} holds parts of several words")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.automaton import ENTITY, FIRST_EDGE, NO_ENTITY, TARGET, EntityAutomaton, first_edge_of
 from nemo_bias.decoder.frames import NEVER, NearTokens
-from nemo_bias.decoder.language_model import NO_SCORES, LanguageModel, LanguageScores, ended, finished, follow, foreseen
+from nemo_bias.decoder.language_model import NO_SCORES, LanguageModel, ended, finished, follow, foreseen
 from nemo_bias.decoder.vocabulary import EDGE, Boundaries
 from nemo_bias.decoder.word_trie import END, ROOT
 
@@ -88,8 +88,8 @@ class _Beam(NamedTuple):
 # NODE: the prefix's last node in the tree of prefixes; LAST: its last token, -1 if empty; LENGTH: tokens.
 # KEPT: the last of the entity spans that the prefix has whatever follows; CLOSED: the same if the word ends here.
 # AT: the automaton node that the prefix has reached (0: none); FIRST: the token with which that match began; BASE: the last
-# span before it. WORD: the trie node of its last word; CONTEXT: the language model's state before that word; AFTER: and after
-# it, if it ends here.
+# span before it. WORD: the trie node of its last word; CONTEXT: the language model's state before that word; AFTER: and
+# after it, if it ends here.
 NODE, LAST, LENGTH, KEPT, CLOSED, AT, FIRST, BASE, WORD, CONTEXT, AFTER = range(11)
 # IN_BLANK, IN_TOKEN: log mass of the paths that end in a blank, in the last token.
 # OPEN: what the match has been raised by, before it is multiplied by an entity's weight.

@@ -3,9 +3,9 @@
 Compiled code cannot ask the language model. It looks into the cache; what it does not find there, it asks Python for, which
 fills the cache from the model. A context is the number of a state of the model.
 
-Threads read the table while another one writes it, without a lock. An entry is two numbers, and the first is the key XOR the
-second: a reader that sees half of an entry finds another key in it, and takes it for missing (Hyatt and Mann 2002, "A lockless
-transposition-table implementation for parallel search"). So it asks in vain, at worst.
+Threads read the table while another one writes it, without a lock. An entry is two numbers, and the first is the key XOR
+the second: a reader that sees half of an entry finds another key in it, and takes it for missing (Hyatt and Mann 2002, "A
+lock-less transposition table implementation for parallel search chess engines"). So it asks in vain, at worst.
 """
 
 from __future__ import annotations
