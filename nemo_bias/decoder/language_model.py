@@ -1,8 +1,8 @@
 """A word language model in a recogniser's spelling, and how it scores the words that a search writes.
 
-A word counts when it ends: ``weight * ln P(word | words before) + bonus``. At the end, ``weight * ln P(</s> | words)`` counts,
-too. A word that has only begun counts as the likeliest word that it can become, by its unigram (`WordTrie.best`), so that
-prefixes inside and between words compete fairly; when it ends, its own score takes the place of that.
+A word counts when it ends: ``weight * ln P(word | words before) + bonus``. At the end, ``weight * ln P(</s> | words)``
+counts, too. A word that has only begun counts as the likeliest word that it can become, by its unigram (`WordTrie.best`), so
+that prefixes inside and between words compete fairly; when it ends, its own score takes the place of that.
 
 *Words the model does not know* are of a class whose unigram is set by a boost: ``ln P(class) = boost - ln(words of the
 model)``, boost 0 making them as likely as a word on average. After a context, a word of a class has the probability of
@@ -200,7 +200,7 @@ class LanguageModel:
             return None
         return (
             f"lm_file {self.file.path} knows only {self._known / self._seen:.0%} of the first {self._seen} words that the "
-            f"recogniser wrote, and not {', '.join(map(repr, self._examples))}; it may be of another language or kind of text"
+            f"recogniser wrote, and not {', '.join(map(repr, self._examples))}; is it of another language or kind of text?"
         )
 
     def _ask(self, state: Any, word: int) -> tuple[float, Any]:

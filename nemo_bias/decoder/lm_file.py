@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 ENDS = ("<s>", "</s>")
 UNKNOWN_WORDS = ("<unk>", "<UNK>")
@@ -18,10 +18,10 @@ SUBWORD_MARKS = ("▁", "Ġ", "##")
 LEAST_LETTERS = 2  # a model of characters has no longer words
 _MAGIC = b"mmap lm http://kheafield.com/code"
 _COUNTS_AT = 88 + 20  # of the order's byte in a binary file, and what follows it up to the counts
-_COMPRESSED: dict[bytes, Callable[[Path], IO[bytes]]] = {
-    b"\x1f\x8b": lambda path: gzip.open(path),  # type: ignore[dict-item,return-value]
-    b"BZh": lambda path: bz2.open(path),  # type: ignore[dict-item,return-value]
-    b"\xfd7zXZ": lambda path: lzma.open(path),
+_COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ": lzma.LZMAFile,
 }
 
 

@@ -458,10 +458,10 @@ def _boost(beam, i, token, following, c, memory, settings, automaton, weights, g
 
 @numba.njit(cache=True, nogil=True)
 def _any(starts, tokens):  # type: ignore[no-untyped-def]
+    found = False
     for token in tokens:
-        if starts[token]:
-            return True
-    return False
+        found = found or starts[token]
+    return found
 
 
 @numba.njit(cache=True, nogil=True)

@@ -5,7 +5,8 @@ one that is not says little by its log-probs; so there are two sets of weights, 
 *certainty*: the geometric mean probability of its greedy labels, blanks not counted. `unsure` holds for a certainty of 0.6,
 `sure` for 0.95, a straight line for the rest. Other sets are added where an adapter biased the log-probs, where a phone head
 listened, for arcs that were looked up, and where a language model chose what is written. There are weights for use with and
-without word frequencies, and with and without pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds the result.
+without word frequencies, and with and without pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds
+the result.
 """
 
 from __future__ import annotations

@@ -271,9 +271,9 @@ def decoding_score(
         assert log_probs is not None
         ((transcript,),) = searches[k % len(searches)].decode(log_probs, lists=entities, plain=plain, phones=phones)
         texts.append(transcript.text)
-    plain = outputs.log_probs if outputs.plain is None else outputs.plain
+    unbiased = outputs.log_probs if outputs.plain is None else outputs.plain
     if options.lm_file is None:
-        baseline = greedy_texts(plain, regime.vocabulary)
+        baseline = greedy_texts(unbiased, regime.vocabulary)
     else:
-        baseline = [searches[0].decode(each[None])[0][0].text for each in plain]
+        baseline = [searches[0].decode(each[None])[0][0].text for each in unbiased]
     return Utterances(experiment.items, outputs.log_probs, baseline).score(texts, experiment.listed.phrases)

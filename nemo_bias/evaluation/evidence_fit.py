@@ -64,13 +64,8 @@ class Column(NamedTuple):
 
 def columns_of(with_frequencies: bool, with_sounds: bool) -> list[Column]:
     """The columns of the design matrix; the constant is none of them."""
-    unknown = (
-        *LANGUAGE_TERMS,
-        *(() if with_frequencies else FREQUENCY_TERMS),
-        *(() if with_sounds else SOUND_TERMS),
-        *LIFTS,
-        *PHONE_TERMS,
-    )
+    unused = (*(() if with_frequencies else FREQUENCY_TERMS), *(() if with_sounds else SOUND_TERMS))
+    unknown = (*unused, *LIFTS, *PHONE_TERMS, *LANGUAGE_TERMS)
     terms = [term for term in TERMS if term not in unknown]
     plain = [Column(term) for term in terms if term != "constant"]
     certain = [Column(term, times_certainty=True) for term in terms if term != "common_and_sure"]
