@@ -43,6 +43,7 @@ from nemo_bias.evaluation.recogniser import cached_log_probs, file_hash, greedy_
 from nemo_bias.integration.decoding.nemo_decoders import nemo_vocabulary
 from nemo_bias.integration.model import quiet_nemo, restore_ctc_model, sentencepiece_tokenizer
 
+LM_SYSTEMS = ("pyctcdecode_lm", "nemo_bias_lm")
 SYSTEMS = ("greedy", "greedy_batch", "beam_batch", "ctc_ws", "pyctcdecode", "nemo_bias", "nemo_bias_adaptive")
 
 
@@ -68,7 +69,7 @@ def _compare_all(options: argparse.Namespace) -> list[ComparisonRow]:
     model = restore_ctc_model(options.model) if options.model else None
     tokenizer = model.tokenizer if model is not None else sentencepiece_tokenizer(options.tokenizer)
     vocabulary = nemo_vocabulary(tokenizer)
-    systems = _chosen(all_systems(tokenizer, options.pyctcdecode_limit), options.systems)
+    systems = _chosen(all_systems(tokenizer, options.pyctcdecode_limit, options.lm_file), options)
     rows: list[ComparisonRow] = []
     for source in options.sources:
         splits = {split: _utterances(options, model, vocabulary, split, source) for split in ("dev", "test")}
@@ -103,7 +104,10 @@ def _filled(template: str, split: str, source: str = "") -> Path:
     return Path(template.replace("{split}", split).replace("{source}", source))
 
 
-def _chosen(systems: dict[str, System], names: Sequence[str]) -> list[System]:
+def _chosen(systems: dict[str, System], options: argparse.Namespace) -> list[System]:
+    names = options.systems or [*SYSTEMS, *(LM_SYSTEMS if options.lm_file else ())]
+    if options.lm_file is None and set(names) & set(LM_SYSTEMS):
+        raise ValueError(f"--systems: {', '.join(LM_SYSTEMS)} need --lm-file")
     unknown = sorted(set(names) - set(systems))
     if unknown:
         raise ValueError(f"--systems: {unknown[0]!r} is none of {', '.join(systems)}")
@@ -172,7 +176,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sizes", type=_numbers, default=[100, 1000, 10000], metavar="N,N", help="distractors; default: 100,1000,10000"
     )
-    parser.add_argument("--systems", type=_names, default=list(SYSTEMS), metavar="A,B", help=f"default: {','.join(SYSTEMS)}")
+    parser.add_argument("--lm-file", metavar="FILE", help="word language model, for two more systems; default: none")
+    parser.add_argument(
+        "--systems",
+        type=_names,
+        metavar="A,B",
+        help=f"default: {','.join(SYSTEMS)}; with --lm-file also {','.join(LM_SYSTEMS)}",
+    )
     parser.add_argument(
         "--pyctcdecode-limit", type=int, default=500, metavar="N", help="most phrases for pyctcdecode; default: 500"
     )

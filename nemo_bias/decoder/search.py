@@ -202,7 +202,10 @@ class BiasedBeamSearch:
         """
         log_probs = self._checked(log_probs[None], "log_probs")[0]
         plain = log_probs if plain is None else self._checked(plain[None], "plain")[0]
-        return self._arcs.evidence(_frames(log_probs, plain, None, 0, phones), entities)
+        frames = _frames(log_probs, plain, None, 0, phones)
+        if self._language_model is not None:
+            frames = frames._replace(labels=self._beam(plain, frames.plain_best, self._no_entities, 1)[0].path)
+        return self._arcs.evidence(frames, entities)
 
     def _checked(self, log_probs: NDArray[np.float32], name: str) -> NDArray[np.float32]:
         log_probs = np.asarray(log_probs)
