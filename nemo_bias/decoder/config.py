@@ -51,7 +51,7 @@ class DecodingOptions:
     lm_weight: float = option(0.3, "of the log-probabilities of the language model")
     word_bonus: float = option(1.0, "what each word adds beside the language model, in nats")
     oov_boost: float = option(
-        -4.0,
+        -7.0,
         "how likely a word is that the language model does not know and that is not in the list, in nats above the mean "
         "word of the language model",
     )
