@@ -121,7 +121,8 @@ def slow_search(log_probs, vocabulary, model, words, beam, weight, bonus, unknow
                     add((*prefix, token), 1, in_blank + row[token])
                 else:
                     add((*prefix, token), 1, both + row[token])
-        masses = dict(sorted(following.items(), key=lambda item: -rank(*item))[:beam])
+        possible = [item for item in following.items() if np.isfinite(np.logaddexp(*item[1]))]
+        masses = dict(sorted(possible, key=lambda item: -rank(*item))[:beam])
     return {prefix: float(np.logaddexp(*pair)) for prefix, pair in masses.items()}
 
 
