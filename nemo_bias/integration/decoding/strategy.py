@@ -68,8 +68,8 @@ def apply(module: ModuleType) -> None:
 class BiasedBeamInfer:
     """Takes the place of a NeMo CTC decoder: called with log-probs, it returns NeMo hypotheses.
 
-    Everything is decoded by the NeMo decoder that it replaces, from log-probs without an adapter's bias; where entities are
-    found, their labels then take the place of what stands there. A hypothesis holds the label of every frame, so NeMo makes
+    Everything is decoded by the NeMo decoder that it replaces, from log-probs without an adapter's bias, or with `lm_file` by
+    beam search; where entities are found, their labels then take the place of what stands there. A hypothesis holds the label of every frame, so NeMo makes
     text, timestamps and confidences of it as it does for greedy decoding. Those of utterances with a list have two more
     attributes: `entity_spans`, a tuple of `EntitySpan`, and `nbest`, a list of `Transcript`.
 
@@ -170,12 +170,15 @@ class BiasedBeamInfer:
         """Decodes log-probs [B, T, V] (or labels [B, T], which are left to NeMo) of the given lengths [B]."""
         own, self.utterance_entities = self.utterance_entities, None
         (unbiased, phones), self.handed_over = self.handed_over, NOTHING
-        if decoder_output.ndim != 3 or switched_off() or self.config.method == "greedy":
+        without_list = self.config.method == "greedy"
+        if decoder_output.ndim != 3 or switched_off() or (without_list and not self.config.lm_file):
             return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)  # type: ignore[no-any-return]
+        if without_list:
+            unbiased = None
         plain = decoder_output if unbiased is None else unbiased
         search, _ = self.prepare()
         lists = [self._list_of(entities) for entities in own or [None] * len(decoder_output)]
-        with_list = [b for b, entities in enumerate(lists) if entities is not None]
+        with_list = [b for b, entities in enumerate(lists) if entities is not None or self.config.lm_file]
         (hypotheses,) = self.stock(decoder_output=plain, decoder_lengths=decoder_lengths)
         if with_list:
             log_probs = decoder_output[with_list].detach().float().cpu()
