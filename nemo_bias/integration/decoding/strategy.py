@@ -68,10 +68,11 @@ def apply(module: ModuleType) -> None:
 class BiasedBeamInfer:
     """Takes the place of a NeMo CTC decoder: called with log-probs, it returns NeMo hypotheses.
 
-    Everything is decoded by the NeMo decoder that it replaces, from log-probs without an adapter's bias, or with `lm_file` by
-    beam search; where entities are found, their labels then take the place of what stands there. A hypothesis holds the label of every frame, so NeMo makes
-    text, timestamps and confidences of it as it does for greedy decoding. Those of utterances with a list have two more
-    attributes: `entity_spans`, a tuple of `EntitySpan`, and `nbest`, a list of `Transcript`.
+    Everything is decoded by the NeMo decoder that it replaces, from log-probs without an adapter's bias, or by beam search
+    if there is a language model; where entities are found, their labels then take the place of what stands there. A
+    hypothesis holds the label of every frame, so NeMo makes text, timestamps and confidences of it as it does for greedy
+    decoding. Those of utterances with a list or a language model have two more attributes: `entity_spans`, a tuple of
+    `EntitySpan`, and `nbest`, a list of `Transcript`.
 
     Args:
         decoding: the NeMo decoding object that owns this decoder.
