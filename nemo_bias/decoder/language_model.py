@@ -129,7 +129,7 @@ class LanguageModel:
         pieces = pieces[: vocabulary.size]
         offset = np.zeros(vocabulary.size + 1, np.int32)
         offset[1:] = np.cumsum([len(piece) for piece in pieces])
-        code = np.frombuffer("".join(pieces).encode("utf-32-le"), np.uint32).copy()  # one that may be written, as in NO_SCORES
+        code = np.frombuffer("".join(pieces).encode("utf-32-le"), np.uint32).copy()  # writable, as in NO_SCORES
         trie = word_trie(keys, self._unigrams[2:], float(self._unigrams[UNKNOWN]))
         self._scores = LanguageScores(
             *(True, float(weight), float(bonus), trie, code, offset, vocabulary.starts_word, np.zeros((0, 2), np.uint64))
