@@ -185,7 +185,7 @@ class ArcDecoder:
         sound = self._sound_distances(facts[number], replaced, entities.phrase_of[arcs.phrase[number]], entities)
         heard = self._phone_terms(frames, arcs, places, number, entities)
         terms = terms_of(facts[number], rivals, common, sound, heard, len(entities))
-        terms = np.hstack([terms, self._language_terms(frames, words, arcs, places, number, entities)])
+        terms = np.hstack([terms, self._language_terms(words, arcs, places, number, entities)])
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
         log_odds = terms @ weights + trust + entities.log_weights[arcs.phrase[number]]
         log_odds += (number >= spotted) * (terms @ self._weights.looked_up)
@@ -241,20 +241,17 @@ class ArcDecoder:
 
     def _language_terms(
         self,
-        frames: UtteranceFrames,
         words: GreedyWords,
         arcs: EntityArcs,
         places: Places,
         number: NDArray[np.int64],
         entities: CompiledList,
     ) -> NDArray[np.float32]:
-        """[n, 2] what the language model says about arcs; all 0 without one."""
+        """[n, 1] what the language model says about arcs; all 0 without one."""
         terms = np.zeros((len(number), len(LANGUAGE_TERMS)), np.float32)
         if self._language_model is None or not len(number):
             return terms
         sentence = WrittenSentence(self._language_model, self.vocabulary, words.token.tolist())
-        gaps = np.zeros(len(frames.labels) + 1)
-        gaps[1:] = np.cumsum(frames.plain_best - frames.plain[np.arange(len(frames.labels)), frames.labels])
         for k, arc in enumerate(number.tolist()):
             phrase = entities.phrase_of[arcs.phrase[arc]]
             boost = self.options.class_boosts.get(entities.classes[phrase], self.options.entity_boost)
@@ -265,7 +262,6 @@ class ArcDecoder:
                 bool(self.vocabulary.starts_word[arcs.tokens[arcs.first_token[arc]]]),
                 self._language_model.chance + boost,
             )
-            terms[k, 1] = gaps[places.end[arc] + 1] - gaps[arcs.start[arc]]
         return terms
 
     def _greedy(self, labels: NDArray[np.int32]) -> Transcript:

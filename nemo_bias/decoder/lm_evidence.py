@@ -14,7 +14,6 @@ from nemo_bias.decoder.word_trie import END
 LANGUAGE_TERMS = {
     "language": "nats by which the language model takes the sentence for likelier with the phrase than as it is written; of "
     "words that it does not know, or knows as rare, by their class",
-    "written_gap": "nats that what a language model chose loses against the best labels of the arc's frames",
 }
 
 
