@@ -17,7 +17,8 @@ def option(default: Any, text: str) -> Any:
     if isinstance(default, type):
         return field(default_factory=default, metadata={"help": text})
     return field(
-        default_factory=(lambda: list(default)) if isinstance(default, list) else (lambda: default), metadata={"help": text}
+        default_factory=(lambda: default.copy()) if isinstance(default, (dict, list)) else (lambda: default),
+        metadata={"help": text},
     )
 
 

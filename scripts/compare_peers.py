@@ -52,6 +52,7 @@ from nemo_bias.messages import suggestion
 SPLITS = ("dev", "test")
 Items = list[dict[str, Any]]  # lines of a manifest
 FIELDS = ("audio_filepath", "duration", "text", "entities")
+LM_SYSTEMS = ("pyctcdecode_lm", "nemo_bias_lm")
 SYSTEMS = ("greedy", "greedy_batch", "beam_batch", "ctc_ws", "pyctcdecode", "nemo_bias", "nemo_bias_adaptive")
 
 
@@ -89,7 +90,7 @@ def _compare_all(options: argparse.Namespace) -> list[ComparisonRow]:
     model = restore_ctc_model(options.model) if options.model else None
     tokenizer = model.tokenizer if model is not None else sentencepiece_tokenizer(options.tokenizer)
     vocabulary = nemo_vocabulary(tokenizer)
-    systems = _chosen(all_systems(tokenizer, options.pyctcdecode_limit), options.systems)
+    systems = _chosen(all_systems(tokenizer, options.pyctcdecode_limit, options.lm_file), options)
     sources = _sources(options, manifests, vocabulary)  # all lists, before the first minute of work
     if model is not None:
         for split in SPLITS:
@@ -150,8 +151,11 @@ def _filled(template: str, split: str, source: str = "") -> Path:
     return Path(template.replace("{split}", split).replace("{source}", source))
 
 
-def _chosen(systems: dict[str, System], names: Sequence[str]) -> list[System]:
-    """The systems of these names; one whose package is not installed is left out, with a note."""
+def _chosen(systems: dict[str, System], options: argparse.Namespace) -> list[System]:
+    """The systems that were asked for; one whose package is not installed is left out, with a note."""
+    names = options.systems or [*SYSTEMS, *(LM_SYSTEMS if options.lm_file else ())]
+    if options.lm_file is None and set(names) & set(LM_SYSTEMS):
+        raise ValueError(f"--systems: {', '.join(LM_SYSTEMS)} need --lm-file")
     unknown = next((name for name in names if name not in systems), None)
     if unknown is not None:
         raise ValueError(f"--systems: {unknown!r} is none of {', '.join(systems)}{suggestion(unknown, systems)}")
@@ -232,7 +236,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sizes", type=_numbers, default=[100, 1000, 10000], metavar="N,N", help="distractors; default: 100,1000,10000"
     )
-    parser.add_argument("--systems", type=_names, default=list(SYSTEMS), metavar="A,B", help=f"default: {','.join(SYSTEMS)}")
+    parser.add_argument("--lm-file", metavar="FILE", help="word language model, for two more systems; default: none")
+    parser.add_argument(
+        "--systems",
+        type=_names,
+        metavar="A,B",
+        help=f"default: {','.join(SYSTEMS)}; with --lm-file also {','.join(LM_SYSTEMS)}",
+    )
     parser.add_argument(
         "--pyctcdecode-limit", type=int, default=500, metavar="N", help="most phrases for pyctcdecode; default: 500"
     )

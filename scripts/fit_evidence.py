@@ -10,6 +10,8 @@ is said. Writes to DIR
 - calibration.md, calibration.png: whether of the arcs with probability 0.7 seven in ten are right, and what decoding gives,
   each utterance with weights that were fitted without it.
 
+With --lm-file, what a language model adds is fitted, and all other weights are the package's.
+
 With --check, nothing is fitted: the calibration is that of given weights, for instance on test data.
 
 Examples:
@@ -36,6 +38,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from nemo_bias.command_line import command
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.frequencies import word_frequencies
+from nemo_bias.decoder.lm_file import read_lm
 from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights
 from nemo_bias.decoder.sounds import word_sounds
 from nemo_bias.evaluation.arc_sets import ArcSet, Experiment, Regime, collect_arcs, experiments_of
@@ -59,7 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> str:
     """Writes all files; returns the report."""
-    decoding = DecodingOptions(word_frequencies=options.word_frequencies, pronunciations=options.pronunciations)
+    decoding = DecodingOptions(
+        word_frequencies=options.word_frequencies, pronunciations=options.pronunciations, lm_file=options.lm_file
+    )
+    if options.lm_file is not None:
+        read_lm(options.lm_file)
     if options.check is not None:  # a broken file is known at once
         read_weights(options.check, options.word_frequencies is not None, options.pronunciations is not None)
     if options.word_frequencies is not None:
@@ -183,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SOURCE",
         help="the decoding option: en, cmudict or a lexicon file; null: none; default: %(default)s",
     )
+    parser.add_argument("--lm-file", metavar="FILE", help="the decoding option: word language model; default: none")
     parser.add_argument("--max-utterances", type=int, metavar="N", help="of each source; default: all")
     parser.add_argument(
         "--check",

@@ -248,6 +248,24 @@ def test_adaptive_method(model, clips, greedy):
     assert texts(hypotheses) != texts(greedy[:8])
 
 
+def test_language_model(model, clips, greedy):
+    """It changes the words without a list; with one, they change where entities are written, and nowhere else."""
+    pytest.importorskip("kenlm")
+    words = str(DEMO / "words.lm")
+    use(model, "biased_beam", biased_beam__lm_file=words)
+    without = transcribe(model, clips)
+    assert texts(without) != texts(greedy)
+    set_anew(model, LIST, lm_file=words)
+    found = 0
+    for before, after in zip(without, transcribe(model, clips, timestamps=True), strict=True):
+        found += len(after.entity_spans)
+        same = before.y_sequence == after.y_sequence
+        near = [any(span.start - 12 <= t <= span.end + 12 for span in after.entity_spans) for t in range(len(same))]
+        assert all(same[t] or near[t] for t in range(len(same)))
+        assert " ".join(word["word"] for word in after.timestamp["word"]) == after.text
+    assert found > 10
+
+
 def test_words_have_times_and_confidences(model, clips):
     use(
         model,

@@ -14,6 +14,8 @@ from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList
 from nemo_bias.decoder.evidence import CHARACTERS, EDITS, VARIANT, Places, facts_of, pieces_of, places_of
 from nemo_bias.decoder.frequencies import commonness, word_frequencies
+from nemo_bias.decoder.language_model import LanguageModel
+from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS, WrittenSentence
 from nemo_bias.decoder.lookup import joined_arcs, look_up
 from nemo_bias.decoder.phone_evidence import PHONE_TERMS, phone_terms_of
 from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights, terms_of
@@ -39,7 +41,7 @@ class UtteranceFrames(NamedTuple):
         best: [T] the highest of each frame.
         plain: [T, V] without the bias that an adapter gave `log_probs`; the same array if there is none.
         plain_best: [T] the highest of each frame.
-        labels: [T] the greedy path of `plain`.
+        labels: [T] what is written without entities: the greedy path of `plain`, or that which a language model chose.
         phones: [T * sub_frames, phones + 1] log-probs of phones, the blank last; None if no phone head listened.
     """
 
@@ -102,14 +104,18 @@ class ArcDecoder:
     Args:
         vocabulary: the model's tokens.
         options: how to decode.
+        language_model: it chose what is written without entities; None: greedy decoding did.
 
     Raises:
         ValueError: `evidence_file` or `word_frequencies` cannot be used.
     """
 
-    def __init__(self, vocabulary: Vocabulary, options: DecodingOptions) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, options: DecodingOptions, language_model: LanguageModel | None = None
+    ) -> None:
         self.vocabulary = vocabulary
         self.options = options
+        self._language_model = language_model
         self._pieces = pieces_of(vocabulary)
         self._suppressor = Suppressor(vocabulary, options.token_margin, options.most_tokens)
         self.frequencies = word_frequencies(options.word_frequencies) if options.word_frequencies else None
@@ -182,7 +188,8 @@ class ArcDecoder:
         number, rivals = candidates_of(arcs, places, facts, entities.phrase_of[arcs.phrase])
         spoken = labels != blank
         certainty = math.exp(plain_best[spoken].mean()) if spoken.any() else 1.0
-        weights = self._weights.at(certainty, frames.biased, frames.phones is not None and self.sounds is not None)
+        listened = frames.phones is not None and self.sounds is not None
+        weights = self._weights.at(certainty, frames.biased, listened, self._language_model is not None)
         phrase = entities.phrase_of[arcs.phrase[number]]
         shown = [entities.written_as[form] for form in arcs.phrase[number]]
         replaced = [self._text_of(words, places.whole_low[arc], places.whole_high[arc]) for arc in number]
@@ -191,6 +198,7 @@ class ArcDecoder:
         sound = self._sound_distances(facts[number], replaced, phrase, entities)
         heard = self._phone_terms(frames, arcs, places, number, entities)
         terms = terms_of(facts[number], rivals, common, sound, heard, len(entities))
+        terms = np.hstack([terms, self._language_terms(words, arcs, places, number, entities)])
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
         log_odds = terms @ weights + trust + entities.log_weights[arcs.phrase[number]]
         log_odds += (number >= spotted) * (terms @ self._weights.looked_up)
@@ -254,6 +262,31 @@ class ArcDecoder:
             return transcript
         tokens = collapsed(path, self.vocabulary.blank)
         return replace(transcript, text=self.vocabulary.text(tokens), tokens=tokens, path=path)
+
+    def _language_terms(
+        self,
+        words: GreedyWords,
+        arcs: EntityArcs,
+        places: Places,
+        number: NDArray[np.int64],
+        entities: CompiledList,
+    ) -> NDArray[np.float32]:
+        """[n, 1] what the language model says about arcs; all 0 without one."""
+        terms = np.zeros((len(number), len(LANGUAGE_TERMS)), np.float32)
+        if self._language_model is None or not len(number):
+            return terms
+        sentence = WrittenSentence(self._language_model, self.vocabulary, words.token.tolist())
+        for k, arc in enumerate(number.tolist()):
+            phrase = entities.phrase_of[arcs.phrase[arc]]
+            boost = self.options.class_boosts.get(entities.classes[phrase], self.options.entity_boost)
+            terms[k, 0] = sentence.gain(
+                int(places.low[arc]),
+                int(places.whole_high[arc]),
+                entities.phrases[phrase],
+                bool(self.vocabulary.starts_word[arcs.tokens[arcs.first_token[arc]]]),
+                self._language_model.chance + boost,
+            )
+        return terms
 
     def _greedy(self, labels: NDArray[np.int32]) -> Transcript:
         tokens = collapsed(labels, self.vocabulary.blank)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Optional
 
@@ -52,6 +53,22 @@ class DecodingOptions:
     g2g_file: Optional[str] = option(  # noqa: UP045
         None, "for g2g: rules that scripts/learn_g2g.py has learned, or a table of graphemes; null: the package's table"
     )
+    lm_file: Optional[str] = option(  # noqa: UP045
+        None,
+        "word language model, ARPA or KenLM binary: what is written without entities is then found by beam search with it; "
+        "null: greedy decoding",
+    )
+    lm_weight: float = option(0.3, "of the log-probabilities of the language model")
+    word_bonus: float = option(1.0, "what each word adds beside the language model, in nats")
+    oov_boost: float = option(
+        -7.0,
+        "how likely a word is that the language model does not know and that is not in the list, in nats above the mean "
+        "word of the language model",
+    )
+    entity_boost: float = option(
+        0.0, "the same for the words of the list, if the language model does not know them or takes them for less likely"
+    )
+    class_boosts: dict[str, float] = option({}, "the same for entities of a class, which the list's column `class` names")
     phone_weight: float = option(
         0.1,
         "phonetic rescoring, for an adapter with a phone head: how much a hypothesis's score falls for each nat that its "
@@ -59,7 +76,7 @@ class DecodingOptions:
     )
     token_margin: float = option(10.0, "subwords further below a frame's best than this many nats are not tried")
     most_tokens: int = option(48, "nor are subwords that are not among this many best of a frame")
-    beam_size: int = option(8, "hypotheses kept after each frame (method adaptive)")
+    beam_size: int = option(8, "hypotheses kept after each frame (with lm_file, or method adaptive)")
     boost: float = option(2.0, "the most that one subword of an entity is raised, in nats (method adaptive)")
 
     def check(self) -> None:
@@ -77,6 +94,14 @@ class DecodingOptions:
         for name in ("beam_size", "most_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("token_margin", "boost", "weight", "phone_weight", "lookup_distance"):
+        for name in ("token_margin", "boost", "weight", "phone_weight", "lookup_distance", "lm_weight"):
             if getattr(self, name) is not None and not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
+        for name in ("word_bonus", "oov_boost", "entity_boost"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}; give a finite number")
+        wrong = [name for name, boost in self.class_boosts.items() if not math.isfinite(boost)]
+        if wrong:
+            raise ValueError(f"class_boosts of {wrong[0]!r} is {self.class_boosts[wrong[0]]}; give a finite number")
+        if self.class_boosts and self.lm_file is None:
+            raise ValueError("class_boosts has no effect without lm_file; give one, or leave class_boosts out")

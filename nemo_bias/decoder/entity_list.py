@@ -34,6 +34,7 @@ class CompiledList:
         automaton: the forms in a model's tokens.
         pronunciations: [phrases] of each phrase, [phones] arrays; none where nobody knows how it is said.
         index: of the pronunciations.
+        classes: [phrases] the kind of each entity, "" if none.
         suppressed: phrases that are kept out of the text, in lower case, with their weights, below 0; none of `phrases`.
     """
 
@@ -47,6 +48,7 @@ class CompiledList:
     automaton: EntityAutomaton
     pronunciations: tuple[tuple[NDArray[np.int32], ...], ...]
     index: PronunciationIndex
+    classes: tuple[str, ...]
     suppressed: Mapping[str, float] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -127,6 +129,7 @@ class CompiledList:
             join_automata(self.automaton, other.automaton),
             tuple(pronunciations),
             self.index.joined(other.index, entity),
+            self.classes + other.classes,
             suppressed,
         )
 
@@ -138,6 +141,7 @@ def compile_list(
     names: Sequence[str] | None = None,
     pronunciations: Sequence[Sequence[Phones]] | None = None,
     variants: Sequence[Sequence[Variant]] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> CompiledList:
     """Compiles distinct phrases, written in a model's characters.
 
@@ -148,6 +152,7 @@ def compile_list(
         names: [phrases] the entities as their author wrote them; by default the phrases.
         pronunciations: [phrases] the phone ids of the ways in which each phrase may be said; by default none is known.
         variants: [phrases] further forms of each phrase, of which none is a phrase; by default there are none.
+        classes: [phrases] the kind of each entity; by default none has one.
 
     Raises:
         ValueError: a phrase is empty or occurs twice, or the numbers differ.
@@ -177,6 +182,7 @@ def compile_list(
         compile_automaton(tuple(owner), vocabulary),
         tuple(tuple(np.array(phones, np.int32) for phones in own) for own in said),
         index_of(said),
+        tuple(classes or [""] * len(phrases)),
     )
 
 

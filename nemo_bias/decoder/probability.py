@@ -4,8 +4,9 @@ The log-odds are a sum of *terms* times weights. A recogniser that is sure of wh
 one that is not says little by its log-probs; so there are two sets of weights, and an utterance stands between them by its
 *certainty*: the geometric mean probability of its greedy labels, blanks not counted. `unsure` holds for a certainty of 0.6,
 `sure` for 0.95, a straight line for the rest. Other sets are added where an adapter biased the log-probs, where a phone head
-listened, and for arcs that were looked up. There are weights for use with and without word frequencies, and with and without
-pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds the result.
+listened, for arcs that were looked up, and where a language model chose what is written. There are weights for use with and
+without word frequencies, and with and without pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds
+the result.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from nemo_bias.decoder.evidence import (
     WORDS,
     WORST,
 )
+from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS
 from nemo_bias.decoder.phone_evidence import PHONE_TERMS
 
 UNSURE, SURE, LEAST_CERTAINTY = 0.6, 0.95, 0.5
@@ -61,6 +63,7 @@ TERMS = {
     "variant": "1 if what was found is a variant of the entity, not the entity as it is listed",
     "variant_cost": "nats that the variant costs, see `nemo_bias.variants`",
     **PHONE_TERMS,
+    **LANGUAGE_TERMS,
 }
 SOUND, SOUND_COST, COMMON, COMMON_AND_SURE, OF_VARIANT, VARIANT_COST, PHONES = range(15, 22)
 VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
@@ -69,7 +72,7 @@ VARIANTS = {  # what a file calls the weights, by whether there are word frequen
     (True, False): "without_pronunciations",
     (False, False): "without_both",
 }
-PARTS = ("unsure", "sure", "adapter", "phones", "looked_up")
+PARTS = ("unsure", "sure", "adapter", "phones", "looked_up", "language_model")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class EvidenceWeights:
         adapter: what is added where an adapter biased the log-probs.
         phones: what is added where a phone head listened.
         looked_up: what is added for arcs that were looked up.
+        language_model: what is added where a language model chose what is written.
     """
 
     unsure: NDArray[np.float32]
@@ -89,14 +93,17 @@ class EvidenceWeights:
     adapter: NDArray[np.float32]
     phones: NDArray[np.float32]
     looked_up: NDArray[np.float32]
+    language_model: NDArray[np.float32]
 
-    def at(self, certainty: float, adapter: bool, phones: bool) -> NDArray[np.float32]:
+    def at(self, certainty: float, adapter: bool, phones: bool, language_model: bool) -> NDArray[np.float32]:
         """[terms] the weights of spotted arcs; a certainty below `LEAST_CERTAINTY`, of which none was measured, is that."""
         share = np.float32((max(LEAST_CERTAINTY, certainty) - UNSURE) / (SURE - UNSURE))
         weights = self.unsure + share * (self.sure - self.unsure)
         if adapter:
             weights = weights + self.adapter
-        return weights + self.phones if phones else weights
+        if phones:
+            weights = weights + self.phones
+        return weights + self.language_model if language_model else weights
 
 
 @lru_cache(maxsize=8)
@@ -139,7 +146,7 @@ def terms_of(facts, rivals, common, sound, phones, entities):  # type: ignore[no
         entities: how many the list has.
 
     Returns:
-        [n, terms], in the order of `TERMS`.
+        [n, terms], in the order of `TERMS`, without those of a language model.
     """
     terms = np.empty((len(facts), 24), np.float32)
     size = np.log(max(SHORT_LIST, entities))

@@ -4,10 +4,14 @@ By default (method ``arcs``) the text is what greedy decoding writes, but for th
 utterance (`spotter`), compared with what greedy decoding writes there (`evidence`), given a probability (`probability`), and
 those that are likely enough are written in its place (`selection`, `rewriting`); `arcs` puts these steps together. CTC's
 frames are independent of each other, so everything else stays, to the label.
+
+With a language model (`lm_file`), the text without entities is that of a beam search with it (`prefix_search`), without the
+list; entities are then found, judged and written as before. So a list changes the same with a language model as without one.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,19 +20,22 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_bias.decoder.alignment import align, token_frames
+from nemo_bias.decoder.alignment import align_near, token_frames
 from nemo_bias.decoder.arcs import ArcDecoder, ArcEvidence, UtteranceFrames
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList, compile_list
 from nemo_bias.decoder.frames import near_tokens
+from nemo_bias.decoder.language_model import LanguageModel
+from nemo_bias.decoder.lm_file import read_lm
 from nemo_bias.decoder.prefix_search import Found, SearchSettings, node_weights, prefix_search
 from nemo_bias.decoder.rescoring import PhoneticRescorer
-from nemo_bias.decoder.transcript import SPOTTED, EntitySpan, Transcript
+from nemo_bias.decoder.transcript import SPOTTED, EntitySpan, Transcript, collapsed
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.entities import Entity
 from nemo_bias.variants import VariantList, VariantSettings, generate_variants
 
 RESCORED = 8  # hypotheses of an utterance that phonetic rescoring chooses among, at least
+LOG = logging.getLogger(__name__)
 BOOST_FLOOR = 0.5  # of `boost`: what a token of an entity gets even if it is its frame's best (method adaptive)
 
 
@@ -48,12 +55,23 @@ class BiasedBeamSearch:
         self.vocabulary = vocabulary
         self.options = options or DecodingOptions()
         self.options.check()
-        self._arcs = ArcDecoder(vocabulary, self.options)
+        self._language_model = self._read_language_model() if self.options.lm_file else None
+        self._arcs = ArcDecoder(vocabulary, self.options, self._language_model)
+        self._no_entities = compile_list([], vocabulary)
+        self._classes_unseen = set(self.options.class_boosts)
         self.threads = threads or len(os.sched_getaffinity(0))
         self._rescorer = None
         if self._arcs.sounds is not None and self.options.phone_weight > 0:
             weight, least = self.options.phone_weight, self.options.min_probability
             self._rescorer = PhoneticRescorer(self._arcs.sounds.words, weight, least, self.threads)
+
+    def _read_language_model(self) -> LanguageModel:
+        own = self.options
+        assert own.lm_file is not None
+        model = LanguageModel(read_lm(own.lm_file), self.vocabulary, own.lm_weight, own.word_bonus, own.oov_boost)
+        if note := model.unwritable():
+            LOG.warning(note)
+        return model
 
     def compile(
         self,
@@ -86,7 +104,9 @@ class BiasedBeamSearch:
             return replace(compiled, suppressed=below)
         pronunciations = None if self._arcs.sounds is None else self._arcs.sounds.entities(known)
         variants = self.variants(known, phrases).variants if self.options.variants else None
-        return compile_list(phrases, self.vocabulary, weights, names, pronunciations, variants)
+        classes = [entity.entity_class for entity in known]
+        self._note_classes(classes)
+        return compile_list(phrases, self.vocabulary, weights, names, pronunciations, variants, classes)
 
     def variants(self, entities: Sequence[Entity], phrases: Sequence[str]) -> VariantList:
         """The variants that entities are also found as, see `generate_variants`; none for methods other than ``arcs``.
@@ -100,6 +120,13 @@ class BiasedBeamSearch:
             self.vocabulary.alphabet, self.options.pronunciations, self.options.word_frequencies, self.options.g2g_file
         )
         return generate_variants(names, entities, phrases, settings, self._arcs.frequencies)
+
+    def _note_classes(self, classes: Sequence[str]) -> None:
+        """Tells, once, of boosts for classes that the first list does not have."""
+        unseen, self._classes_unseen = self._classes_unseen - set(classes), set()
+        for name in sorted(unseen):
+            known = ", ".join(sorted(filter(None, set(classes)))) or "none"
+            LOG.warning(f"class_boosts: no entity of the list has the class {name!r}; its classes: {known}")
 
     def decode(
         self,
@@ -147,6 +174,12 @@ class BiasedBeamSearch:
         rescorer = self._rescorer if phones is not None else None
         wanted = nbest if rescorer is None else max(nbest, RESCORED)
 
+        if self._language_model is not None:
+            greedy = (plain[b, : sizes[b]].argmax(axis=1).astype(np.int32) for b in range(batch))
+            texts = (self.vocabulary.text(collapsed(path, self.vocabulary.blank)) for path in greedy)
+            if note := self._language_model.unfamiliar(texts):
+                LOG.warning(note)
+
         def one(b: int) -> list[Transcript]:
             own = log_probs[b, : sizes[b]]
             own_plain = own if plain is log_probs else plain[b, : sizes[b]]
@@ -156,6 +189,11 @@ class BiasedBeamSearch:
             entities = each[b] if self.options.method != "greedy" else None
             if self.options.method == "adaptive" and entities is not None and len(entities):
                 return self._beam(own, frames.best, entities, wanted)
+            if self._language_model is not None:
+                written = self._beam(own_plain, frames.plain_best, self._no_entities, wanted)
+                if not entities:
+                    return written
+                frames = frames._replace(labels=written[0].path)
             return self._arcs.decode(frames, entities, wanted)
 
         if self.threads == 1 or batch == 1:
@@ -189,7 +227,10 @@ class BiasedBeamSearch:
         """
         log_probs = self._checked(log_probs[None], "log_probs")[0]
         plain = log_probs if plain is None else self._checked(plain[None], "plain")[0]
-        return self._arcs.evidence(_frames(log_probs, plain, None, 0, phones), entities)
+        frames = _frames(log_probs, plain, None, 0, phones)
+        if self._language_model is not None:
+            frames = frames._replace(labels=self._beam(plain, frames.plain_best, self._no_entities, 1)[0].path)
+        return self._arcs.evidence(frames, entities)
 
     def _checked(self, log_probs: NDArray[np.float32], name: str) -> NDArray[np.float32]:
         log_probs = np.asarray(log_probs)
@@ -200,8 +241,8 @@ class BiasedBeamSearch:
     def _beam(
         self, log_probs: NDArray[np.float32], best: NDArray[np.float32], entities: CompiledList, nbest: int
     ) -> list[Transcript]:
-        """Prefix beam search with adaptive boosting."""
-        boost = self.options.boost * self.options.weight
+        """Prefix beam search with adaptive boosting of entities, if there are any."""
+        boost = self.options.boost * self.options.weight if len(entities) else 0.0
         margin = self.options.token_margin
         settings = SearchSettings(
             self.vocabulary.blank, self.vocabulary.boundaries, self.options.beam_size, margin, boost, BOOST_FLOOR
@@ -209,13 +250,15 @@ class BiasedBeamSearch:
         weights = entities.weights[entities.phrase_of]
         near = near_tokens(log_probs, best, self.vocabulary.blank, margin + boost, self.options.most_tokens)
         found = prefix_search(
-            log_probs, best, near, settings, entities.automaton, weights, node_weights(entities.automaton, weights)
+            *(log_probs, best, near, settings, entities.automaton, weights, node_weights(entities.automaton, weights)),
+            self._language_model,
         )
         return [self._beam_transcript(log_probs, found, k, entities) for k in range(min(nbest, len(found.mass)))]
 
     def _beam_transcript(self, log_probs: NDArray[np.float32], found: Found, k: int, entities: CompiledList) -> Transcript:
-        tokens = found.tokens[found.first_token[k] : found.first_token[k + 1]]
-        path = align(log_probs, tokens, self.vocabulary.blank)
+        own = slice(found.first_token[k], found.first_token[k + 1])
+        tokens = found.tokens[own]
+        path = align_near(log_probs, tokens, found.reached[own], self.vocabulary.blank)
         starts, ends = token_frames(path, len(tokens), self.vocabulary.blank)
         spans = tuple(
             EntitySpan(
@@ -229,7 +272,9 @@ class BiasedBeamSearch:
             for form, first, last in found.spans[found.first_span[k] : found.first_span[k + 1]].tolist()
         )
         ids = tuple(tokens.tolist())
-        return Transcript(self.vocabulary.text(ids), ids, float(found.mass[k] + found.bonus[k]), spans, path)
+        return Transcript(
+            self.vocabulary.text(ids), ids, float(found.mass[k] + found.bonus[k] + found.language[k]), spans, path
+        )
 
 
 def _said(transcripts: Sequence[Transcript], entities: CompiledList | None) -> dict[str, tuple[NDArray[np.int32], ...]]:

@@ -115,6 +115,7 @@ class ArcSet:
         adapter: whether an adapter biased the log-probs.
         phones: whether a phone head listened.
         sounds: whether with pronunciations.
+        language_model: whether a language model chose what is written.
         terms: [n, terms] in the order of `probability.TERMS`, with word frequencies if there are any.
         looked_up: [n] whether the arc was looked up, not spotted.
         right: [n] whether the arc, alone in the greedy text, makes its phrase a hit.
@@ -129,6 +130,7 @@ class ArcSet:
     adapter: bool
     phones: bool
     sounds: bool
+    language_model: bool
     terms: NDArray[np.float32]
     looked_up: NDArray[np.bool_]
     right: NDArray[np.bool_]
@@ -146,7 +148,7 @@ class ArcSet:
         first = np.searchsorted(self.utterance, np.arange(len(self.certainty) + 1))
         for u, certainty in enumerate(self.certainty.tolist()):
             rows, own = slice(first[u], first[u + 1]), weights[u % len(weights)]
-            log_odds[rows] = self.terms[rows] @ own.at(certainty, self.adapter, self.phones)
+            log_odds[rows] = self.terms[rows] @ own.at(certainty, self.adapter, self.phones, self.language_model)
             log_odds[rows] += self.looked_up[rows] * (self.terms[rows] @ own.looked_up)
         return log_odds
 
@@ -223,6 +225,7 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
         adapter=outputs.plain is not None,
         phones=outputs.phones is not None and options.pronunciations is not None,
         sounds=options.pronunciations is not None,
+        language_model=options.lm_file is not None,
         terms=np.concatenate(terms),
         looked_up=np.concatenate(looked_up),
         right=np.concatenate(right),
@@ -268,5 +271,9 @@ def decoding_score(
         assert log_probs is not None
         ((transcript,),) = searches[k % len(searches)].decode(log_probs, lists=entities, plain=plain, phones=phones)
         texts.append(transcript.text)
-    greedy = greedy_texts(outputs.log_probs if outputs.plain is None else outputs.plain, regime.vocabulary)
-    return Utterances(experiment.items, outputs.log_probs, greedy).score(texts, experiment.listed.phrases)
+    unbiased = outputs.log_probs if outputs.plain is None else outputs.plain
+    if options.lm_file is None:
+        baseline = greedy_texts(unbiased, regime.vocabulary)
+    else:
+        baseline = [searches[0].decode(each[None])[0][0].text for each in unbiased]
+    return Utterances(experiment.items, outputs.log_probs, baseline).score(texts, experiment.listed.phrases)

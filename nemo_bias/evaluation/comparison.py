@@ -10,7 +10,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -33,6 +33,8 @@ class System(ABC):
         most_phrases: it is not run on longer lists; None: it is always run.
         package: what it needs beside NeMo; None: nothing.
         tuning_utterances: it is tuned on so many utterances, spread evenly over the development data; None: on all.
+        changes_words: whether it writes other words than greedy decoding even without a list, as with a language model; what
+            a list harms and helps is then counted against what it writes with an empty one.
     """
 
     name: str
@@ -40,6 +42,7 @@ class System(ABC):
     most_phrases: int | None = None
     package: str | None = None
     tuning_utterances: int | None = None
+    changes_words: bool = False
 
     @abstractmethod
     def prepare(self, phrases: Sequence[str], weights: Weights) -> Decoder:
@@ -128,7 +131,8 @@ class ComparisonRow:
         at_edge: whether one of them is the lowest or highest value tried, so that a better one may lie outside.
         f1: percent, as are precision, recall, wer, u_wer and b_wer; these and what follows are None if it was not run.
         false_alarms_per_hour: per hour of audio.
-        harmed: words per 1,000 outside listed phrases that greedy decoding writes rightly and the system wrongly.
+        harmed: words per 1,000 outside listed phrases that greedy decoding (see `System.changes_words`) writes rightly and
+            the system wrongly.
         helped: the reverse.
         distractors_wer: word error rate with a list of the distractors only, in percent; None if there are none.
         compile_seconds: CPU time of compiling the list, the decoder's own preparation included.
@@ -247,6 +251,8 @@ def _measure(system: System, weights: Weights, source: str, test: Utterances, li
     compiled = time.process_time()
     texts = decode(test.log_probs)
     decode_seconds = time.process_time() - compiled
+    if system.changes_words:
+        test = replace(test, greedy_texts=system.prepare([], weights)(test.log_probs))
     result = test.score(texts, listed.phrases)
     distractors_wer = None
     if listed.distractors:

@@ -14,20 +14,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS
 from nemo_bias.decoder.phone_evidence import PHONE_TERMS
-from nemo_bias.decoder.probability import DEFAULT_FILE, LEAST_CERTAINTY, SURE, TERMS, UNSURE, VARIANTS, read_weights
+from nemo_bias.decoder.probability import (
+    DEFAULT_FILE,
+    LEAST_CERTAINTY,
+    SURE,
+    TERMS,
+    UNSURE,
+    VARIANTS,
+    EvidenceWeights,
+    read_weights,
+)
 from nemo_bias.evaluation.arc_sets import ArcSet, probabilities
 
 RIDGE = 1e-2
 FOLDS = 4
 STEPS = 50  # of Newton's method, at most
 FREQUENCY_TERMS = ("common", "common_and_sure")
+LANGUAGE_MODEL_TERMS = ("constant", *LANGUAGE_TERMS)
 SOUND_TERMS = ("sound", "sound_cost")
 VARIANT_TERMS = ("variant", "variant_cost")
 LIFTS = ("lift", "root_lift")
@@ -54,7 +66,8 @@ class Column(NamedTuple):
 
 def columns_of(with_frequencies: bool, with_sounds: bool) -> list[Column]:
     """The columns of the design matrix; the constant is none of them."""
-    unknown = (*(() if with_frequencies else FREQUENCY_TERMS), *(() if with_sounds else SOUND_TERMS), *LIFTS, *PHONE_TERMS)
+    unused = (*(() if with_frequencies else FREQUENCY_TERMS), *(() if with_sounds else SOUND_TERMS))
+    unknown = (*unused, *LIFTS, *PHONE_TERMS, *LANGUAGE_TERMS)
     terms = [term for term in TERMS if term not in unknown]
     plain = [Column(term) for term in terms if term != "constant"]
     certain = [Column(term, times_certainty=True) for term in terms if term not in ("common_and_sure", *VARIANT_TERMS)]
@@ -86,7 +99,11 @@ def arc_weights(arcs: ArcSet) -> NDArray[np.float64]:
 
 
 def logistic_regression(
-    matrix: NDArray[np.float64], right: NDArray[np.bool_], weights: NDArray[np.float64], ridge: float = RIDGE
+    matrix: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+    ridge: float = RIDGE,
+    offset: NDArray[np.float64] | float = 0.0,
 ) -> NDArray[np.float64]:
     """Maximum likelihood of a logistic model, by Newton's method (iteratively reweighted least squares).
 
@@ -95,6 +112,7 @@ def logistic_regression(
         right: [n] the outcomes.
         weights: [n] how much each row counts.
         ridge: times half the sum of the squared weights of the standardised columns: what they cost.
+        offset: [n] log-odds that are known and added.
 
     Returns:
         [1 + columns] the constant, and the weights of the columns as they are; 0 for a column that does not vary.
@@ -107,13 +125,13 @@ def logistic_regression(
     penalty[0] = 0
 
     def loss(beta: NDArray[np.float64]) -> float:
-        odds = standard @ beta
+        odds = offset + standard @ beta
         return float(weights @ (np.logaddexp(0, odds) - right * odds) + penalty @ beta**2 / 2)
 
     beta = np.zeros(standard.shape[1])
     current = loss(beta)
     for _ in range(STEPS):
-        probability = probabilities(standard @ beta)
+        probability = probabilities(offset + standard @ beta)
         gradient = standard.T @ (weights * (probability - right)) + penalty * beta
         spread = weights * probability * (1 - probability) + 1e-9
         curvature = (standard * spread[:, None]).T @ standard + np.diag(penalty + 1e-9)
@@ -158,6 +176,9 @@ def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, with_sounds: boo
         variant["adapter"] = {term: _rounded(own.adapter[k]) for k, term in enumerate(TERMS) if term in ADAPTER_TERMS}
     if with_sounds and not any(arcs.phones for arcs in sets):
         variant["phones"] = {term: _rounded(own.phones[k]) for k, term in enumerate(TERMS) if term in HEAD_TERMS}
+    variant["language_model"] = {
+        term: _rounded(own.language_model[k]) for k, term in enumerate(TERMS) if term in LANGUAGE_MODEL_TERMS
+    }
     return variant
 
 
@@ -176,6 +197,26 @@ def variant_of(beta: NDArray[np.float64], columns: Sequence[Column]) -> Variant:
     return {"unsure": at(UNSURE), "sure": at(SURE), "adapter": adapter, "phones": phones, "looked_up": looked_up}
 
 
+def fit_language_model(sets: Sequence[ArcSet], base: EvidenceWeights, left_out: int | None = None) -> Part:
+    """Fits what a language model adds to other weights, which stay as they are.
+
+    Args:
+        sets: arcs in texts that a language model chose, all with pronunciations or all without.
+        base: the other weights.
+        left_out: as in `fit_variant`.
+    """
+    positions = [k for k, term in enumerate(TERMS) if term in LANGUAGE_MODEL_TERMS]
+    without = replace(base, language_model=np.zeros(len(TERMS), np.float32))
+    used = [arcs.utterance % FOLDS != left_out for arcs in sets]
+    beta = logistic_regression(
+        np.concatenate([arcs.terms[rows][:, positions[1:]] for arcs, rows in zip(sets, used, strict=True)]),
+        np.concatenate([arcs.right[rows] for arcs, rows in zip(sets, used, strict=True)]),
+        np.concatenate([arc_weights(arcs)[rows] for arcs, rows in zip(sets, used, strict=True)]),
+        offset=np.concatenate([arcs.log_odds([without])[rows] for arcs, rows in zip(sets, used, strict=True)]),
+    )
+    return {list(TERMS)[position]: _rounded(float(weight)) for position, weight in zip(positions, beta, strict=True)}
+
+
 def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
@@ -190,7 +231,8 @@ def fit_files(
     """Fits all variants of the weights that the sets allow, and those of the cross-validation.
 
     Args:
-        sets: arcs, with and without pronunciations.
+        sets: arcs, with and without pronunciations. If a language model chose the texts, only what it adds is fitted, and
+            all other weights are the package's.
         path: to write the weights of all utterances to.
         fold_folder: to write `FOLDS` files to, of weights fitted without the utterances of each fold.
         with_frequencies: False: the arcs have no word frequencies, so that there are no variants with them.
@@ -204,14 +246,19 @@ def fit_files(
         OSError: a file cannot be written.
     """
     folds = [fold_folder / f"without_{fold}.json" for fold in range(FOLDS)]
+    with_model = all(arcs.language_model for arcs in sets)
     by_sounds = {sounds: [arcs for arcs in sets if arcs.sounds is sounds] for sounds in (True, False)}
     variants = [each for each in VARIANTS if (with_frequencies or not each[0]) and by_sounds[each[1]]]
     for left_out, file in enumerate([*folds, path]):
         fold = left_out if left_out < FOLDS else None
-        content = {
-            VARIANTS[frequencies, sounds]: fit_variant(by_sounds[sounds], frequencies, sounds, fold)
-            for frequencies, sounds in variants
-        }
+        content = json.loads(DEFAULT_FILE.read_text(encoding="utf-8")) if with_model else {}
+        for frequencies, sounds in variants:
+            name, own_sets = VARIANTS[frequencies, sounds], by_sounds[sounds]
+            if with_model:
+                base = read_weights(DEFAULT_FILE, frequencies, sounds)
+                content[name]["language_model"] = fit_language_model(own_sets, base, fold)
+            else:
+                content[name] = fit_variant(own_sets, frequencies, sounds, fold)
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         progress()
     return folds

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from nemo_bias.decoder.config import DecodingOptions
+from nemo_bias.decoder.lm_file import read_lm
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import Decoder, LogProbs, System, Weights
@@ -96,17 +97,32 @@ class WordSpotter(System):
 
 
 class Pyctcdecode(System):
-    """pyctcdecode with hotwords and no language model. It boosts the single words of phrases.
+    """pyctcdecode with hotwords. It boosts the single words of phrases.
 
     Its time grows with the list, so it is tuned on part of the data, and not run on long lists.
+
+    Args:
+        tokenizer: a NeMo tokenizer of subword tokens.
+        most_phrases: it is not run with more phrases than this.
+        lm_file: word language model in the recogniser's spelling; None: none.
     """
 
-    name = package = "pyctcdecode"
-    weights = tuple({"hotword_weight": weight} for weight in (2.0, 4.0, 8.0, 12.0, 16.0))
+    package = "pyctcdecode"
     tuning_utterances = 50
 
-    def __init__(self, tokenizer: Any, most_phrases: int | None = 500) -> None:
+    def __init__(self, tokenizer: Any, most_phrases: int | None = 500, lm_file: str | None = None) -> None:
+        self.name = "pyctcdecode" if lm_file is None else "pyctcdecode + LM"
+        self.changes_words = lm_file is not None
+        self.weights: Sequence[Weights] = tuple({"hotword_weight": weight} for weight in (2.0, 4.0, 8.0, 12.0, 16.0))
+        if lm_file is not None:
+            self.weights = tuple(
+                {"hotword_weight": weight, "alpha": alpha, "beta": beta}
+                for weight in (4.0, 8.0, 12.0)
+                for alpha in (0.2, 0.3, 0.5)
+                for beta in (0.5, 1.5)
+            )
         self._vocabulary = nemo_vocabulary(tokenizer)
+        self._lm_file = lm_file
         self.most_phrases = most_phrases
 
     def prepare(self, phrases: Sequence[str], weights: Weights) -> Decoder:
@@ -117,11 +133,14 @@ class Pyctcdecode(System):
         if "<special0>" in pieces:
             pieces[pieces.index("<special0>")] = "<unk>"
         pieces.insert(self._vocabulary.blank, "")
-        decoder = build_ctcdecoder(pieces)
+        scales = dict(weights)
+        boost = {"hotword_weight": scales.pop("hotword_weight")}
+        words = None if self._lm_file is None else read_lm(self._lm_file).words
+        decoder = build_ctcdecoder(pieces, self._lm_file, words, **scales)
         hotwords = list(phrases)
 
         def decode_one(log_probs: LogProbs) -> str:
-            text: str = decoder.decode(log_probs, beam_width=BEAM_SIZE, hotwords=hotwords, **weights)
+            text: str = decoder.decode(log_probs, beam_width=BEAM_SIZE, hotwords=hotwords, **boost)
             return text
 
         return lambda log_probs: [decode_one(each) for each in log_probs]
@@ -133,10 +152,13 @@ class NemoBias(System):
     Args:
         vocabulary: the model's tokens.
         method: ``arcs`` or ``adaptive``.
+        lm_file: word language model; None: none.
     """
 
-    def __init__(self, vocabulary: Vocabulary, method: str = "arcs") -> None:
-        self.name = "nemo_bias" if method == "arcs" else f"nemo_bias {method}"
+    def __init__(self, vocabulary: Vocabulary, method: str = "arcs", lm_file: str | None = None) -> None:
+        self.name = ("nemo_bias" if method == "arcs" else f"nemo_bias {method}") + (" + LM" if lm_file else "")
+        self.changes_words = lm_file is not None
+        self._lm_file = lm_file
         boosts: tuple[Weights, ...] = tuple({"boost": boost} for boost in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0))
         self.weights = boosts if method == "adaptive" else ({},)
         self._vocabulary = vocabulary
@@ -145,22 +167,23 @@ class NemoBias(System):
     def prepare(self, phrases: Sequence[str], weights: Weights) -> Decoder:
         """Compiles the list."""
         boost = weights.get("boost", DecodingOptions().boost)
-        options = DecodingOptions(method=self._method, beam_size=BEAM_SIZE, boost=boost)
+        options = DecodingOptions(method=self._method, beam_size=BEAM_SIZE, boost=boost, lm_file=self._lm_file)
         search = BiasedBeamSearch(self._vocabulary, options, threads=1)
         entities = search.compile(phrases)
         return lambda log_probs: [search.decode(each[None], lists=entities)[0][0].text for each in log_probs]
 
 
-def all_systems(tokenizer: Any, pyctcdecode_limit: int = 500) -> dict[str, System]:
+def all_systems(tokenizer: Any, pyctcdecode_limit: int = 500, lm_file: str | None = None) -> dict[str, System]:
     """Every system by the name that command lines use.
 
     Args:
         tokenizer: a NeMo tokenizer of subword tokens.
         pyctcdecode_limit: pyctcdecode is not run with more phrases than this.
+        lm_file: word language model, for two more systems; None: these are left out.
     """
     alphas: tuple[Weights, ...] = tuple({"alpha": alpha} for alpha in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5))
     vocabulary = nemo_vocabulary(tokenizer)
-    return {
+    systems: dict[str, System] = {
         "greedy": Greedy(tokenizer),
         "greedy_batch": NemoTree(tokenizer, "greedy_batch", alphas),
         "beam_batch": NemoTree(tokenizer, "beam_batch", alphas),
@@ -169,3 +192,7 @@ def all_systems(tokenizer: Any, pyctcdecode_limit: int = 500) -> dict[str, Syste
         "nemo_bias": NemoBias(vocabulary, "arcs"),
         "nemo_bias_adaptive": NemoBias(vocabulary, "adaptive"),
     }
+    if lm_file is not None:
+        systems["pyctcdecode_lm"] = Pyctcdecode(tokenizer, pyctcdecode_limit, lm_file)
+        systems["nemo_bias_lm"] = NemoBias(vocabulary, "arcs", lm_file)
+    return systems

@@ -23,7 +23,13 @@ if TYPE_CHECKING:  # the decoder's compiled code is loaded when it is needed; th
     from nemo_bias.decoder.search import BiasedBeamSearch
     from nemo_bias.decoder.vocabulary import Vocabulary
 
-COMPILED_WITH = ("method", "pronunciations", "variants", "g2g_file", "word_frequencies")  # options that a compiled list depends on
+COMPILED_WITH = (
+    "method",
+    "pronunciations",
+    "variants",
+    "g2g_file",
+    "word_frequencies",
+)  # options that a compiled list depends on
 SHOWN_NOTES = 20  # notes on an entity list that are logged one by one
 REMEMBERED_LISTS = 1000  # of single utterances
 _compiling = threading.RLock()  # several threads that need the same list compile it once

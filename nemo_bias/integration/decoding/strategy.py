@@ -88,10 +88,11 @@ def _naming_ours(error: ValueError, strategy: str) -> ValueError:
 class BiasedBeamInfer:
     """Takes the place of a NeMo CTC decoder: called with log-probs, it returns NeMo hypotheses.
 
-    Everything is decoded by the NeMo decoder that it replaces, from log-probs without an adapter's bias; where entities are
-    found, their labels then take the place of what stands there. A hypothesis holds the label of every frame, so NeMo makes
-    text, timestamps and confidences of it as it does for greedy decoding. Those of utterances with a list have two more
-    attributes: `entity_spans`, a tuple of `EntitySpan`, and `nbest`, a list of `Transcript`.
+    Everything is decoded by the NeMo decoder that it replaces, from log-probs without an adapter's bias, or by beam search
+    if there is a language model; where entities are found, their labels then take the place of what stands there. A
+    hypothesis holds the label of every frame, so NeMo makes text, timestamps and confidences of it as it does for greedy
+    decoding. Those of utterances with a list or a language model have two more attributes: `entity_spans`, a tuple of
+    `EntitySpan`, and `nbest`, a list of `Transcript`.
 
     Args:
         stock: the NeMo greedy decoder.
@@ -127,12 +128,13 @@ class BiasedBeamInfer:
         if decoder_output.ndim != 3 or switched_off():
             return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)  # type: ignore[no-any-return]
         prepared, own = batch.lists or BatchLists(self.lists.current)
-        if prepared.config.method == "greedy":
+        without_list = prepared.config.method == "greedy"
+        if without_list and not prepared.config.lm_file:
             return self.stock(decoder_output=decoder_output, decoder_lengths=decoder_lengths)  # type: ignore[no-any-return]
-        unbiased, phones = batch.plain, batch.phones
+        unbiased, phones = None if without_list else batch.plain, batch.phones
         plain = decoder_output if unbiased is None else unbiased
         lists = BatchLists(prepared, own).of_utterances(len(decoder_output))
-        with_list = [b for b, entities in enumerate(lists) if entities is not None]
+        with_list = [b for b, entities in enumerate(lists) if entities is not None or prepared.config.lm_file]
         (hypotheses,) = self.stock(decoder_output=plain, decoder_lengths=decoder_lengths)
         if with_list:
             log_probs = decoder_output[with_list].detach().float().cpu()
