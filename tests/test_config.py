@@ -35,8 +35,11 @@ def test_the_documentation_lists_every_option_with_its_default():
     written = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text, re.MULTILINE))
     assert written.keys() == {option.name for option in dataclasses.fields(BiasedBeamConfig)}
     for name, default in dataclasses.asdict(BiasedBeamConfig()).items():
-        shown = f"`{default}`" if isinstance(default, str) else str(default).lower()
-        assert written[name] == {"none": "none", "[]": "none"}.get(shown, shown), name
+        if isinstance(default, (list, dict)):
+            shown = ", ".join(default) or "none"
+        else:
+            shown = f"`{default}`" if isinstance(default, str) else str(default).lower()
+        assert written[name] == shown, name
 
 
 def test_every_option_has_a_help_text():

@@ -30,7 +30,9 @@ def made_up_arcs(seed: int, adapter: bool, sounds: bool = True, phones: bool = F
     looked_up = sounds & (rng.random(count) < 0.4)
     odds -= looked_up * terms[:, position["gap"]]
     right = rng.random(count) < probabilities(odds)
-    return ArcSet("made up", "ls", "1,000", 1.0, adapter, phones, sounds, terms, looked_up, right, utterance, certainty)
+    return ArcSet(
+        "made up", "ls", "1,000", 1.0, adapter, phones, sounds, False, terms, looked_up, right, utterance, certainty
+    )
 
 
 def test_a_logistic_model_is_recovered():
@@ -57,7 +59,7 @@ def test_written_weights_are_those_of_the_fit(with_frequencies, with_sounds, tmp
     weights = read_weights(tmp_path / "evidence.json", with_frequencies, with_sounds)
     position = {term: k for k, term in enumerate(TERMS)}
     for certainty in (UNSURE, SURE):
-        at = weights.at(certainty, adapter=False, phones=False)
+        at = weights.at(certainty, adapter=False, phones=False, language_model=False)
         assert at[position["tokens"]] == pytest.approx(2 * certainty, abs=0.25)
         assert at[position["worst_frame"]] == pytest.approx(-1, abs=0.25)
     assert weights.adapter[position["lift"]] == pytest.approx(1, abs=0.3)
@@ -96,7 +98,7 @@ def test_the_design_matrix_and_the_decoder_weigh_alike(tmp_path):
     constant = content["unsure"]["constant"] - UNSURE * slope["constant"]
     expected = constant + design_matrix(arcs, columns) @ [weight(column) for column in columns]
     for k in range(0, len(expected), 500):
-        odds = arcs.terms[k] @ weights.at(arcs.certainty[arcs.utterance[k]], adapter=True, phones=True)
+        odds = arcs.terms[k] @ weights.at(arcs.certainty[arcs.utterance[k]], adapter=True, phones=True, language_model=False)
         odds += arcs.looked_up[k] * (arcs.terms[k] @ weights.looked_up)
         assert odds == pytest.approx(expected[k], abs=1e-2)
 

@@ -159,7 +159,7 @@ def test_hypotheses_that_share_all_but_a_word_at_an_end():
 def decoded(tmp_path, phone_weight, phones, log_odds, nbest=1):
     """ "no born a" heard as "no barn a", where born has these log-odds."""
     constant = {"constant": log_odds}
-    parts = {"unsure": constant, "sure": constant, "adapter": {}, "phones": {}, "looked_up": {}}
+    parts = {"unsure": constant, "sure": constant, "adapter": {}, "phones": {}, "looked_up": {}, "language_model": {}}
     evidence, lexicon = tmp_path / "evidence.json", tmp_path / "lexicon.txt"
     evidence.write_text(json.dumps(dict.fromkeys(VARIANTS.values(), parts)))
     lexicon.write_text("\n".join(f"{word} {p}" for word, own in LEXICON.items() for p in own))
