@@ -59,7 +59,8 @@ def written_items(
     Raises:
         EntityListError: an entity is broken.
     """
-    written, notes = [], []
+    written: list[dict[str, Any]] = []
+    notes: list[str] = []
     strange = 0
     for number, item in enumerate(items, 1):
         own = [item["entities"]] if isinstance(item["entities"], str) else item["entities"] or []
