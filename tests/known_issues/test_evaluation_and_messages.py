@@ -28,7 +28,7 @@ def test_a_missing_manifest_was_errno_2(tmp_path):
 
 
 def test_a_negative_weight_spoke_of_boost():
-    with pytest.raises(ValueError, match="^weight is"):
+    with pytest.raises(ValueError, match=r"^weight is"):
         DecodingOptions(weight=-1.0).check()
 
 
