@@ -18,7 +18,7 @@ from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
 
 @pytest.fixture
 def search(tmp_path):
-    """Makes decoders whose evidence is easy to foresee: log-odds of 4, less the nats that an entity loses; no lookup, no variants."""
+    """Makes decoders whose evidence is easy to foresee: log-odds of 4, less the nats lost; no lookup and no variants."""
     evidence = weights_file(tmp_path / "evidence.json", constant=4, gap=-1, loss_per_character=-1)
 
     def make(vocabulary, **options) -> BiasedBeamSearch:
