@@ -3,7 +3,7 @@
 Runs a checkpoint over a manifest, aligns what it writes with the transcripts, and counts which letters it writes for which.
 Take speech that the checkpoint was not trained on, an hour or more. The file serves the decoding options
 
-    variants: [spellings, readings, inflections, compounds, g2g]
+    variants: [spellings, readings, inflections, g2g]
     g2g_file: RULES.tsv
 
 Examples:
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from nemo_bias.command_line import command
 from nemo_bias.decoder.frequencies import word_frequencies
 from nemo_bias.evaluation.log_probs_file import read_log_probs
 from nemo_bias.evaluation.manifest import read_manifest
@@ -31,19 +32,16 @@ from nemo_bias.variants.rewriting import write_rules
 RARE = 4.5  # Zipf frequency below which a word is rare
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns the exit code: 0, or 2 if an input cannot be used."""
+    """Runs the command; returns the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if (options.log_probs is None) != (options.tokenizer is None):
         parser.error("give --log-probs and --tokenizer together")
     torch.set_num_threads(1)
     quiet_nemo()
-    try:
-        print(_learn(options))
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        print(f"learn_g2g.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    print(_learn(options))
     return 0
 
 

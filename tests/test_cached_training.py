@@ -121,14 +121,14 @@ def test_two_processes_may_encode_the_same(model, adapter, manifest, tmp_path, m
 def test_audio_that_cannot_be_used_is_named(model, adapter, items, tmp_path):
     import soundfile
 
-    from nemo_bias.evaluation.manifest import ManifestError
+    from nemo_bias.evaluation.audio import AudioError
 
     soundfile.write(tmp_path / "slow.wav", np.zeros(8000, np.float32), 8000)
     (tmp_path / "broken.wav").write_bytes(b"no audio")
-    wanted = "8000 Hz; convert it to 16000 Hz"
-    for name, message in (("slow", wanted), ("broken", "cannot be read"), ("no", "cannot be read")):
+    wanted = r"slow\.wav has 8000 Hz; convert it to 16000 Hz"
+    for name, message in (("slow", wanted), ("broken", r"broken\.wav is no audio"), ("no", r"no audio file .*no\.wav")):
         wrong = write(tmp_path / f"{name}.jsonl", [{**items[0], "audio_filepath": f"{name}.wav"}])
-        with pytest.raises(ManifestError, match=rf"{name}\.wav .*{message}"):
+        with pytest.raises(AudioError, match=message):
             encode(model, adapter, wrong, tmp_path / "cache")
 
 

@@ -11,12 +11,12 @@ from conftest import speak
 from nemo_bias.decoder.probability import SURE, TERMS, UNSURE, VARIANTS, read_weights
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.evaluation.arc_sets import ArcSet, probabilities
-from nemo_bias.evaluation.evidence_fit import FOLDS, columns_of, design_matrix, fit_files, logistic_regression
+from nemo_bias.evaluation.evidence_fit import FOLDS, KNOWN, columns_of, design_matrix, fit_files, logistic_regression
 
 
 def made_up_arcs(seed: int, adapter: bool, sounds: bool = True, phones: bool = False, count: int = 4000) -> ArcSet:
     """Arcs that are right with log-odds ``2 * certainty * tokens - worst_frame``, and more with an adapter's lift, less with
-    what a phone head loses, and less by their gap where they were looked up.
+    what a phone head loses, what a variant costs, and their gap where they were looked up.
     """
     rng = np.random.default_rng(seed)
     utterance = np.sort(rng.integers(0, 200, count))
@@ -29,6 +29,7 @@ def made_up_arcs(seed: int, adapter: bool, sounds: bool = True, phones: bool = F
     odds -= phones * terms[:, position["phone_loss"]]
     looked_up = sounds & (rng.random(count) < 0.4)
     odds -= looked_up * terms[:, position["gap"]]
+    odds -= terms[:, position["variant_cost"]]
     right = rng.random(count) < probabilities(odds)
     return ArcSet(
         "made up", "ls", "1,000", 1.0, adapter, phones, sounds, False, terms, looked_up, right, utterance, certainty
@@ -96,7 +97,8 @@ def test_the_design_matrix_and_the_decoder_weigh_alike(tmp_path):
         return content["unsure"][column.term] - UNSURE * slope[column.term]
 
     constant = content["unsure"]["constant"] - UNSURE * slope["constant"]
-    expected = constant + design_matrix(arcs, columns) @ [weight(column) for column in columns]
+    known = arcs.terms[:, [list(TERMS).index(term) for term in KNOWN]] @ list(KNOWN.values())
+    expected = constant + known + design_matrix(arcs, columns) @ [weight(column) for column in columns]
     for k in range(0, len(expected), 500):
         odds = arcs.terms[k] @ weights.at(arcs.certainty[arcs.utterance[k]], adapter=True, phones=True, language_model=False)
         odds += arcs.looked_up[k] * (arcs.terms[k] @ weights.looked_up)

@@ -49,7 +49,6 @@ def test_a_list_that_was_read_stays_as_it_is(tmp_path):
         ([3], "entities:1: the entity is a number"),
         (["a", ("b",)], "entities:2: the entity is of type tuple"),
         ({"a": 1, "b": "2"}, "entities:2: weight is a string"),
-        ({"a": -1}, "entities:1: weight -1 is out of range"),
         ({"text": "a", "weight": 2}, "put them into a list"),
         (7, "expected a list of entities, not a number"),
         (b"names.txt", "expected a list of entities, not of type bytes"),

@@ -45,7 +45,7 @@ class DecodingOptions:
         "one that sounds the same; null: none",
     )
     variants: list[str] = option(
-        ["spellings", "readings", "inflections", "compounds"],
+        ["spellings", "readings", "inflections"],
         "further forms in which entities are found. spellings: those that the list gives; readings: of numbers and "
         "abbreviations; inflections: possessive and plural, written as such; compounds: night shade for nightshade; g2g: "
         "spellings that are read alike; g2p: spellings of how an entity is said; []: none",

@@ -60,12 +60,11 @@ TERMS = {
     "sound_cost": "that times the phones of the longer of the two",
     "common": "how common the rarest replaced word is in ordinary text (Zipf scale, 0 to 8; 0: unknown)",
     "common_and_sure": "that times the confidence",
-    "variant": "1 if what was found is a variant of the entity, not the entity as it is listed",
-    "variant_cost": "nats that the variant costs, see `nemo_bias.variants`",
+    "variant_cost": "nats that the variant of the entity costs that was found; a log-probability, so its weight is -1",
     **PHONE_TERMS,
     **LANGUAGE_TERMS,
 }
-SOUND, SOUND_COST, COMMON, COMMON_AND_SURE, OF_VARIANT, VARIANT_COST, PHONES = range(15, 22)
+SOUND, SOUND_COST, COMMON, COMMON_AND_SURE, VARIANT_COST, PHONES = range(15, 21)
 VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
     (True, True): "all",
     (False, True): "without_frequencies",
@@ -148,7 +147,7 @@ def terms_of(facts, rivals, common, sound, phones, entities):  # type: ignore[no
     Returns:
         [n, terms], in the order of `TERMS`, without those of a language model.
     """
-    terms = np.empty((len(facts), 24), np.float32)
+    terms = np.empty((len(facts), 23), np.float32)
     size = np.log(max(SHORT_LIST, entities))
     for n in range(len(facts)):
         fact, term = facts[n], terms[n]
@@ -162,6 +161,6 @@ def terms_of(facts, rivals, common, sound, phones, entities):  # type: ignore[no
         term[13], term[14] = fact[LIFT], np.sqrt(max(np.float32(0), fact[LIFT]))
         term[PHONES:] = phones[n]
         term[SOUND], term[SOUND_COST] = sound[n, 0], sound[n, 0] * sound[n, 1]
-        term[OF_VARIANT], term[VARIANT_COST] = fact[VARIANT] > 0, fact[VARIANT]
+        term[VARIANT_COST] = fact[VARIANT]
         term[COMMON], term[COMMON_AND_SURE] = common[n], common[n] * np.exp(fact[CONFIDENCE])
     return terms

@@ -41,7 +41,7 @@ STEPS = 50  # of Newton's method, at most
 FREQUENCY_TERMS = ("common", "common_and_sure")
 LANGUAGE_MODEL_TERMS = ("constant", *LANGUAGE_TERMS)
 SOUND_TERMS = ("sound", "sound_cost")
-VARIANT_TERMS = ("variant", "variant_cost")
+KNOWN = {"variant_cost": -1.0}  # weights that are not fitted
 LIFTS = ("lift", "root_lift")
 ADAPTER_TERMS = ("constant", "gap", "characters", *LIFTS)
 HEAD_TERMS = ("constant", "loss_per_character", "edits", "sound", *PHONE_TERMS)
@@ -67,10 +67,10 @@ class Column(NamedTuple):
 def columns_of(with_frequencies: bool, with_sounds: bool) -> list[Column]:
     """The columns of the design matrix; the constant is none of them."""
     unused = (*(() if with_frequencies else FREQUENCY_TERMS), *(() if with_sounds else SOUND_TERMS))
-    unknown = (*unused, *LIFTS, *PHONE_TERMS, *LANGUAGE_TERMS)
+    unknown = (*unused, *KNOWN, *LIFTS, *PHONE_TERMS, *LANGUAGE_TERMS)
     terms = [term for term in TERMS if term not in unknown]
     plain = [Column(term) for term in terms if term != "constant"]
-    certain = [Column(term, times_certainty=True) for term in terms if term not in ("common_and_sure", *VARIANT_TERMS)]
+    certain = [Column(term, times_certainty=True) for term in terms if term != "common_and_sure"]
     adapter = [Column(term, adapter=True) for term in ADAPTER_TERMS]
     if not with_sounds:
         return plain + certain + adapter
@@ -164,11 +164,13 @@ def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, with_sounds: boo
         if not arcs.right.any():
             raise ValueError(f"{arcs.name}: none of {len(arcs.right)} arcs is right; is what is said in the list?")
     columns = columns_of(with_frequencies, with_sounds)
+    known = np.array([KNOWN.get(term, 0.0) for term in TERMS])
     used = [arcs.utterance % FOLDS != left_out for arcs in sets]
     beta = logistic_regression(
         np.concatenate([design_matrix(arcs, columns)[rows] for arcs, rows in zip(sets, used, strict=True)]),
         np.concatenate([arcs.right[rows] for arcs, rows in zip(sets, used, strict=True)]),
         np.concatenate([arc_weights(arcs)[rows] for arcs, rows in zip(sets, used, strict=True)]),
+        offset=np.concatenate([arcs.terms[rows] @ known for arcs, rows in zip(sets, used, strict=True)]),
     )
     variant = variant_of(beta, columns)
     own = read_weights(DEFAULT_FILE, with_frequencies, with_sounds)
@@ -189,7 +191,7 @@ def variant_of(beta: NDArray[np.float64], columns: Sequence[Column]) -> Variant:
 
     def at(certainty: float) -> Part:
         slopes = {term: weight.get(Column(term, times_certainty=True), 0.0) for term in terms}
-        return {term: _rounded(weight[Column(term)] + certainty * slopes[term]) for term in terms}
+        return {term: _rounded(weight[Column(term)] + certainty * slopes[term]) for term in terms} | KNOWN
 
     adapter = {column.term: _rounded(weight[column]) for column in columns if column.adapter}
     phones = {column.term: _rounded(weight[column]) for column in columns if column.phones}
