@@ -10,6 +10,7 @@ from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig, bi
 from nemo_bias.integration.decoding.effects import Situation, tell_effects
 from nemo_bias.integration.decoding.given import GIVEN
 from nemo_bias.integration.decoding.lists import CompiledEntities, ModelLists, PreparedLists, owned_by
+from nemo_bias.integration.decoding.saving import OWNER
 from nemo_bias.integration.decoding.strategy import BiasedBeamInfer, vocabulary_of
 from nemo_bias.integration.encoder.adapter_config import ctc_decoding
 from nemo_bias.integration.encoder.offering import load_configured_adapter
@@ -18,7 +19,6 @@ from nemo_bias.integration.switch import switched_off
 if TYPE_CHECKING:
     from nemo_bias.entities import EntityList
 
-OWNER = "_nemo_bias_lists"  # attribute of a model: its ModelLists
 SAID = "_nemo_bias_said"  # attribute of a model: what was in use when it was last told what has no effect
 
 

@@ -15,7 +15,6 @@ from nemo_bias.integration.decoding.effects import tell_effects
 from nemo_bias.integration.decoding.lists import is_changing, owned_by
 from nemo_bias.integration.decoding.manifest_entities import check_manifest, entities_of, has_field, made_of
 from nemo_bias.integration.decoding.model_lists import (
-    OWNER,
     SAID,
     biased_decoder,
     change_lists,
@@ -97,23 +96,6 @@ def _with_new_vocabulary(original: Callable[..., Any]) -> Callable[..., Any]:
         lists.vocabulary = partial(vocabulary_of, ctc_decoding(self))
         lists.use_later(lists.config, lists.given_entities)
         return result
-
-    return wrapped
-
-
-def _without_lists(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`save_to`: a list that is not in the config stays behind."""
-
-    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        from nemo.utils import logging
-
-        lists = self.__dict__.get(OWNER)
-        if lists is not None and lists.given is not None:
-            logging.warning(
-                "nemo_bias: the entity list that set_entities was given is not saved with the model; call it again after "
-                "restoring, or give it the path of a list, which is saved"
-            )
-        return original(self, *args, **kwargs)
 
     return wrapped
 
@@ -236,7 +218,6 @@ _BATCHES = {"_transcribe_forward": _with_own_entities, "predict_step": _with_own
 
 # What is extended: module -> its class, and methods that this defines itself; or functions of the module.
 METHODS: dict[str, tuple[str | None, dict[str, Callable[..., Any]]]] = {
-    "modelPT": ("ModelPT", {"save_to": _without_lists}),
     "transcribe_utils": (None, {"prepare_audio_data": _remembering_the_manifest}),
     "transcription": (
         "TranscriptionMixin",

@@ -22,9 +22,9 @@ EXTENSIONS = {
     "nemo.collections.asr.modules.conformer_encoder": "nemo_bias.integration.encoder.conformer",
     "nemo.collections.asr.parts.mixins.asr_adapter_mixins": "nemo_bias.integration.encoder.conformer",
     "nemo.collections.asr.parts.submodules.ctc_decoding": "nemo_bias.integration.decoding.strategy",
+    "nemo.core.classes.modelPT": "nemo_bias.integration.decoding.saving",
     **dict.fromkeys(
         (
-            "nemo.core.classes.modelPT",
             "nemo.collections.asr.parts.mixins.transcription",
             PROGRAMS,
             "nemo.collections.asr.models.ctc_models",
