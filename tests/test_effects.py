@@ -40,8 +40,8 @@ CASES = [
         ["entity_file has no effect because method is greedy, .* no adapter is in use"],
     ),
     (
-        situation({"method": "greedy", "lookup_distance": 0.2, "nbest": 3}, adapters=[CONTEXTUAL], entities=[SAID]),
-        ["lookup_distance, biased_beam.nbest and every pronunciation in the entity list have no effect"],
+        situation({"method": "greedy", "lookup_distance": 0.2, "weight": 3}, adapters=[CONTEXTUAL], entities=[SAID]),
+        ["weight, biased_beam.lookup_distance and every pronunciation in the entity list have no effect"],
     ),
     (situation({"boost": 3.0}), ["boost has no effect because method is arcs; set method=adaptive"]),
     (situation({"method": "adaptive", "boost": 3.0, "beam_size": 4}), []),
@@ -72,6 +72,15 @@ CASES = [
     ),
     (situation(FILE, given=False, entities=[Entity("katharina", weight=2.0)]), []),
     (situation({"method": "adaptive", "word_frequencies": None, "pronunciations": None, "lookup_distance": None}), []),
+    (situation({"lm_weight": 0.5}), ["lm_weight has no effect because there is no lm_file; give a language model"]),
+    (situation({"lm_weight": 0.5, "lm_file": "words.arpa", "beam_size": 4}), []),
+    (situation({"method": "greedy", "lm_file": "words.arpa", "beam_size": 4}), []),
+    (situation({"method": "greedy", "nbest": 3}), ["nbest has no effect because method is greedy"]),
+    (situation({"beam_size": 4}), ["beam_size has no effect because method is arcs, and there is no lm_file"]),
+    (situation({"g2g_file": "rules.tsv"}), ["g2g_file has no effect because g2g is not among the variants; add it"]),
+    (situation({"g2g_file": "rules.tsv", "variants": ["g2g"]}), []),
+    (situation({"method": "adaptive", "variants": ["g2g"]}), ["variants has no effect because method is adaptive"]),
+    (situation({"method": "adaptive", "variants": []}), []),
     (situation(), []),
 ]
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from nemo_bias.entities import EntityList
 from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig, biased_beam_config
 from nemo_bias.integration.decoding.given import entity_list, read_file
-from nemo_bias.integration.decoding.lists import CompiledEntities, PreparedLists, compile_for
+from nemo_bias.integration.decoding.lists import CompiledEntities
 from nemo_bias.integration.decoding.model_lists import biased_decoder, change_lists, ctc_config, lists_of
 from nemo_bias.integration.encoder.offering import LOADED
 from nemo_bias.integration.registration.patches import check_registered
@@ -81,8 +81,9 @@ def compile_entities(model: Any, entities: Entities) -> CompiledEntities:
         given = _given(entities)
     if isinstance(given, CompiledEntities):
         return given
-    prepared = PreparedLists(config, lists_of(model).vocabulary())
-    return compile_for(prepared, given or EntityList(()))
+    compiled = lists_of(model).plan(config, given or EntityList(())).listed
+    assert compiled is not None
+    return compiled
 
 
 @contextmanager

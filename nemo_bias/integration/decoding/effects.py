@@ -63,7 +63,7 @@ class Situation:
     def set_things(self) -> list[str]:
         """What the user asks for: options that are neither at their defaults nor switched off, and what the list holds."""
         options = dataclasses.asdict(self.config)
-        things = [n for n, value in options.items() if value != _DEFAULTS[n] and value is not None and value is not False]
+        things = [name for name, value in options.items() if value != _DEFAULTS[name] and not _is_off(value)]
         if self.given:
             things.append(LIST)
         if any(entity.pronunciations for entity in self.entities):
@@ -79,11 +79,12 @@ _DEFAULTS = dataclasses.asdict(BiasedBeamConfig())
 _ALL = (*_DEFAULTS, LIST)
 _LISTS = ("entity_file", "entities", LIST)
 _BY_SOUND = ("pronunciations", PRONUNCIATIONS)
-_ARCS = ("word_frequencies", "evidence_file", "lookup_distance")  # what only method arcs uses
-_ADAPTIVE = ("beam_size", "boost")  # what only method adaptive uses
-_DECODER = (  # what the decoder uses, but not an adapter
-    *("min_probability", "weight", "phone_weight", "token_margin", "most_tokens", "nbest", WEIGHTS),
-    *(*_BY_SOUND, *_ARCS, *_ADAPTIVE),
+_ARCS = ("word_frequencies", "evidence_file", "lookup_distance", "variants", "g2g_file")  # what only method arcs uses
+_BEAM = ("beam_size", "token_margin", "most_tokens", "nbest")  # what a beam search with a language model uses, too
+_LANGUAGE_MODEL = ("lm_weight", "word_bonus", "oov_boost", "entity_boost")  # what only a language model uses
+_DECODER = (  # what the decoder does with a list, but not an adapter
+    *("min_probability", "weight", "phone_weight", "boost", "entity_boost", "class_boosts", WEIGHTS),
+    *(*_BY_SOUND, *_ARCS),
 )
 
 
@@ -119,8 +120,16 @@ RULES = (  # the first that holds counts
         "method is greedy, with which only an adapter uses it, and no adapter is in use",
         "set method=arcs, or load an adapter",
     ),
+    Rule(_LANGUAGE_MODEL, lambda s: not s.config.lm_file, "there is no lm_file", "give a language model"),
     Rule(_DECODER, lambda s: s.config.method == "greedy", "method is greedy", "set method=arcs"),
-    Rule(_ADAPTIVE, lambda s: s.config.method != "adaptive", "method is {method}", "set method=adaptive"),
+    Rule(_BEAM, lambda s: s.config.method == "greedy" and not s.config.lm_file, "method is greedy", "set method=arcs"),
+    Rule(("boost",), lambda s: s.config.method != "adaptive", "method is {method}", "set method=adaptive"),
+    Rule(
+        ("beam_size",),
+        lambda s: s.config.method == "arcs" and not s.config.lm_file,
+        "method is arcs, and there is no lm_file",
+        "set method=adaptive, or give a language model",
+    ),
     Rule(_ARCS, lambda s: s.config.method != "arcs", "method is {method}", "set method=arcs"),
     Rule(
         ("min_probability", *_BY_SOUND),
@@ -158,6 +167,12 @@ RULES = (  # the first that holds counts
         "nothing of the adapter is in use",
         "set adapter=true, or enable it with set_enabled_adapters",
     ),
+    Rule(
+        ("g2g_file",),
+        lambda s: "g2g" not in s.config.variants,
+        "g2g is not among the variants",
+        "add it",
+    ),
     Rule(("entity_format",), lambda s: not s.config.entity_file, "there is no entity_file", "give the file"),
 )
 
@@ -186,6 +201,10 @@ def tell_effects(model: Any, situation: Situation) -> None:
     for message in messages:
         if message not in told:
             logging.warning(f"nemo_bias: {message}")
+
+
+def _is_off(value: Any) -> bool:
+    return value is None or value is False or value == [] or value == {}
 
 
 def _names(situation: Situation) -> dict[str, Any]:

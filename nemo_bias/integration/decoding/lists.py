@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.entities import EntityList, parse_entities
 from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig
 from nemo_bias.integration.decoding.given import read_file, source_of
@@ -88,22 +89,26 @@ class PreparedLists:
     Args:
         config: options of the strategy.
         vocabulary: the model's tokens.
-        listed: the list of all utterances; None: none.
-        given: whether that was given in Python, and is not in the config.
+        given: whether the list, which is still to come, was given in Python and is not in the config.
+        before: others of the same model, whose search serves for the same options of decoding.
 
     Raises:
         ValueError: an option has a wrong value.
     """
 
     def __init__(
-        self, config: BiasedBeamConfig, vocabulary: Vocabulary, listed: CompiledEntities | None = None, given: bool = False
+        self, config: BiasedBeamConfig, vocabulary: Vocabulary, given: bool = False, before: PreparedLists | None = None
     ) -> None:
         from nemo_bias.decoder.search import BiasedBeamSearch
 
         self.config = config
         self.vocabulary = vocabulary
-        self.search = BiasedBeamSearch(vocabulary, config, config.threads or None)
-        self.listed = listed
+        self.search: BiasedBeamSearch
+        if before and (before.vocabulary, _search_options(before.config)) == (vocabulary, _search_options(config)):
+            self.search = before.search
+        else:
+            self.search = BiasedBeamSearch(vocabulary, config, config.threads or None)
+        self.listed: CompiledEntities | None = None  # the list of all utterances; None: none
         self.given = given
         self.announced = False  # whether the log has told of the list
         self._own: dict[str, CompiledList | None] = {}
@@ -212,7 +217,7 @@ class ModelLists:
         """
         old = self._current
         with _compiling:
-            prepared = PreparedLists(config, self.vocabulary(), given=given is not None)
+            prepared = PreparedLists(config, self.vocabulary(), given is not None, old)
             prepared.listed = self._configured(prepared) if given is None else self._compiled(prepared, given)
             if old is not None and (old.config, old.listed, old.given) == (config, prepared.listed, prepared.given):
                 return old  # NeMo sets a decoding config anew to change other parts of it
@@ -331,6 +336,11 @@ def _warn(notes: Sequence[str]) -> None:
         logging.warning(f"nemo_bias: {note}")
     if len(notes) > SHOWN_NOTES:
         logging.warning(f"nemo_bias: and {len(notes) - SHOWN_NOTES} more notes; scripts/check_entities.py prints all")
+
+
+def _search_options(config: BiasedBeamConfig) -> list[Any]:
+    """The options that a search depends on."""
+    return [*(getattr(config, each.name) for each in fields(DecodingOptions)), config.threads]
 
 
 def _state_of(path: str | None) -> tuple[int, int] | None:
