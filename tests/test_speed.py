@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 from conftest import random_log_probs
 
@@ -29,7 +31,15 @@ def test_a_short_and_a_long_utterance(characters):
 def test_memory_held_and_its_peak():
     held, size = _memory("VmRSS"), 100_000_000
     array = np.ones(size, np.int8)
-    assert _memory("VmRSS") > held + 0.9 * size
+    _wait_until(lambda: _memory("VmRSS") > held + 0.9 * size)
     del array
-    assert _memory("VmRSS") < held + 0.1 * size
+    _wait_until(lambda: _memory("VmRSS") < held + 0.1 * size)
     assert _memory("VmHWM") > held + 0.9 * size
+
+
+def _wait_until(holds):
+    """Some kernels bring these figures up to date only from time to time."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -172,8 +172,8 @@ class ArcDecoder:
         words = greedy_words(labels, blank, boundaries)
         if self.sounds is not None and self.options.lookup_distance is not None:
             context = entities, self.sounds, self.vocabulary
-            looked_up = look_up(log_probs, best, plain_best, words, *context, phones, self.options.lookup_distance)
-            arcs = joined_arcs(arcs, looked_up)
+            found = look_up(log_probs, best, plain_best, words, *context, phones, self.options.lookup_distance)
+            arcs = joined_arcs(arcs, found)
         places = places_of(plain, plain_best, labels, words, arcs, blank, boundaries, pieces)
         biased_words, biased_places = words, places
         if frames.biased and len(arcs.phrase):
@@ -201,14 +201,15 @@ class ArcDecoder:
         terms = np.hstack([terms, self._language_terms(words, arcs, places, number, entities)])
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
         log_odds = terms @ weights + trust + entities.log_weights[arcs.phrase[number]]
-        log_odds += (number >= spotted) * (terms @ self._weights.looked_up)
+        looked_up = number >= spotted
+        log_odds[looked_up] += terms[looked_up] @ self._weights.looked_up
         kept = np.flatnonzero(log_odds >= worth_keeping)
         writing = as_written(arcs, places, number[kept], log_probs, labels, words, entities, self.vocabulary)
         kept = kept[writing.taken]
         written = np.array([replaced[k] == text for k, text in zip(kept, writing.shown, strict=True)], np.bool_)
         gain = log_odds[kept] - np.float32(_log_odds(self.options.min_probability))
         return _Candidates(
-            *(frames, words, writing.arcs, writing.places, writing.shown, number[kept] >= spotted),
+            *(frames, words, writing.arcs, writing.places, writing.shown, looked_up[kept]),
             *(terms[kept], certainty, log_odds[kept], gain, written),
             slots_of(np.arange(len(kept)), written, writing.arcs, writing.places, words),
         )
