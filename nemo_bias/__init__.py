@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         set_entities,
         use_entities,
     )
+    from nemo_bias.integration.decoding.explaining import explain
     from nemo_bias.integration.encoder.adapter_config import BiasingAdapterConfig
     from nemo_bias.integration.encoder.adapter_file import load_adapter
     from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
@@ -30,6 +31,7 @@ __all__ = [
     "EntityList",
     "EntityListError",
     "compile_entities",
+    "explain",
     "load_adapter",
     "read_entities",
     "remove_adapter",
@@ -44,6 +46,7 @@ install()
 _HOMES = {
     "BiasingAdapter": "integration.encoder.biasing_adapter",
     "BiasingAdapterConfig": "integration.encoder.adapter_config",
+    "explain": "integration.decoding.explaining",
     "load_adapter": "integration.encoder.adapter_file",
     **dict.fromkeys(
         ("compile_entities", "remove_adapter", "remove_entities", "set_entities", "use_entities"), "integration.decoding.api"

@@ -5,6 +5,10 @@
 
 The options are those of NeMo's transcribe_speech.py that have the same names. The output has the fields of the input,
 `pred_text` and `entity_spans`.
+
+With explain='[Katharina,"Port Moresby"]' it tells for each utterance why these are written or not; with explain_missed=true
+for the entities that the manifest's `text` has and the output has not. That is printed, and stands in the field
+`explanations`, which scripts/evaluate.py --details shows, too.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ class TranscriptionConfig:
     num_workers: int = 0
     timestamps: bool = False
     decoder_type: Optional[str] = None  # noqa: UP045 - of a hybrid model; only ctc can be biased, and is the default
+    explain: list[str] = field(default_factory=list)  # entities, of each of which is told why it is written or not
+    explain_missed: bool = False  # the same of those that an utterance's `text` has and the output has not
     ctc_decoding: CTCDecodingConfig = field(default_factory=CTCDecodingConfig)
 
 
@@ -82,10 +88,35 @@ def transcribe(cfg: Any) -> None:
         batch_size=cfg.batch_size,
         num_workers=cfg.num_workers,
     )
+    if cfg.explain or cfg.explain_missed:
+        explain(cfg, model, results, folder)
     output = Path(cfg.output_filename or f"{source.with_suffix('')}_predicted.jsonl")
     write_manifest(output, results)
     found = sum(len(result["entity_spans"]) for result in results)
     print(f"{output}: {len(results)} utterances, {found} entities found")
+
+
+def explain(cfg: Any, model: Any, results: list[dict[str, Any]], folder: Path) -> None:
+    """Adds explanations to the results, and prints them."""
+    from tqdm import tqdm
+
+    from nemo_bias.evaluation.details import missed_entities
+    from nemo_bias.integration.decoding.explaining import explain_item
+    from nemo_bias.integration.decoding.model_lists import entities_in_use
+
+    asked = [list(cfg.explain) for _ in results]
+    if cfg.explain_missed:
+        if any("text" not in result for result in results):
+            raise ValueError("explain_missed needs a manifest with the field text; give explain=[NAME] to ask for entities")
+        for names, missed in zip(asked, missed_entities(results, entities_in_use(model)), strict=True):
+            names += missed
+    wanted = [(result, list(dict.fromkeys(names))) for result, names in zip(results, asked, strict=True) if names]
+    for result, names in tqdm(wanted, desc="explaining", unit=" utterances", disable=not sys.stderr.isatty()):
+        told = explain_item(model, result, names, folder)
+        result["explanations"] = {name: str(each) for name, each in zip(names, told, strict=True)}
+        tqdm.write(f"{result['audio_filepath']}: {result['pred_text']}", file=sys.stdout)
+        for each in told:
+            tqdm.write(f"  {each}", file=sys.stdout)
 
 
 def restore(cfg: Any) -> Any:

@@ -123,9 +123,9 @@ def test_transcribe_then_evaluate(expected, tmp_path):
     shown = run(
         *(ROOT / "scripts" / "transcribe.py", f"model_path={DEMO / 'demo.nemo'}", f"dataset_manifest={source}"),
         *(f"output_filename={output}", "batch_size=1", "timestamps=true", BIASED, ENTITY_FILE),
-        "ctc_decoding.biased_beam.weight=4",
+        *("ctc_decoding.biased_beam.weight=4", "explain=[tesla]", "explain_missed=true"),
     )
-    assert f"{output}: {CLIPS} utterances" in shown
+    assert "\n  tesla: not written; " in shown and f"{output}: {CLIPS} utterances" in shown
     results = read_lines(output)
     assert [r["pred_text"] for r in results] == [expected["biased"][i] for i in (2, 0, 1)]
     for clip, result in zip(clips, results, strict=True):
@@ -137,9 +137,14 @@ def test_transcribe_then_evaluate(expected, tmp_path):
             assert f" {span['phrase']} " in f" {result['pred_text']} "
     assert any(result["entity_spans"] for result in results)
 
+    missed = [name for clip, r in zip(clips, results, strict=True) for name in clip["names"] if name not in r["pred_text"]]
+    explained = [name for result in results for name in result["explanations"] if name != "tesla"]
+    assert missed and set(missed) <= set(explained)
     table = run(
-        ROOT / "scripts" / "evaluate.py", output, "--entity-file", DEMO / "entities.txt", "--json", tmp_path / "s.json"
+        *(ROOT / "scripts" / "evaluate.py", output, "--entity-file", DEMO / "entities.txt", "--details"),
+        *("--json", tmp_path / "s.json"),
     )
+    assert f"\n  {missed[0]}: not written; " in table and "tesla" not in table
     assert str(output) in table
     assert json.loads((tmp_path / "s.json").read_text())[str(output)]
 

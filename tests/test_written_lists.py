@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from nemo_bias.entities import parse_entities
 from nemo_bias.evaluation import score_manifest, write_manifest
-from nemo_bias.evaluation.details import details_text, utterance_details
+from nemo_bias.evaluation.details import details_text, missed_entities, utterance_details
 from nemo_bias.evaluation.manifest import ManifestError, by_source
 from nemo_bias.evaluation.occurrences import PhraseIndex
 from nemo_bias.evaluation.written_lists import alphabet_of, written_items, written_list, written_phrases
@@ -90,6 +91,9 @@ def test_details_of_a_manifest():
     items = [{"text": "oslo", "pred_text": "oslo", "audio_filepath": "a.wav"}, {"text": "a", "pred_text": "b"}]
     items.append({"text": "cork", "pred_text": "quark"})
     assert details_text(items, ["oslo", "cork"]) == "a.wav: found oslo\nutterance 3: missed cork (heard: quark)"
+    items[2]["explanations"] = {"cork": "cork: not written; it is far", "oslo": "oslo: not written; nothing"}
+    assert details_text(items, ["oslo", "cork"]).endswith("missed cork (heard: quark)\n  cork: not written; it is far")
+    assert missed_entities(items, parse_entities(["oslo", "Cork"], "entities")) == [(), (), ("cork",)]
 
 
 @pytest.fixture

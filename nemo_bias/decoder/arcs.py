@@ -65,8 +65,12 @@ class ArcEvidence:
     Attributes:
         phrase: [n] position of each arc's phrase in the list.
         shown: [n] what is written if it is taken.
+        start: [n] first frame of each arc.
+        end: [n] its last frame.
         looked_up: [n] whether each arc was looked up, not spotted.
         terms: [n, terms] in the order of `probability.TERMS`.
+        shares: [n, terms] what each adds to the log-odds.
+        log_odds: [n] with the weights of the list.
         certainty: of the utterance, from 0 to 1.
         adapter: whether an adapter biased the log-probs.
         text_with: the text of the utterance with one arc alone in it, given by its position.
@@ -74,8 +78,12 @@ class ArcEvidence:
 
     phrase: NDArray[np.int32]
     shown: tuple[str, ...]
+    start: NDArray[np.int32]
+    end: NDArray[np.int32]
     looked_up: NDArray[np.bool_]
     terms: NDArray[np.float32]
+    shares: NDArray[np.float32]
+    log_odds: NDArray[np.float32]
     certainty: float
     adapter: bool
     text_with: Callable[[int], str]
@@ -91,6 +99,7 @@ class _Candidates(NamedTuple):
     shown: tuple[str, ...]  # [n] what is written
     looked_up: NDArray[np.bool_]  # [n] whether the arc was looked up, not spotted
     terms: NDArray[np.float32]  # [n, terms]
+    weights: NDArray[np.float32]  # [terms] of arcs that were spotted
     certainty: float
     log_odds: NDArray[np.float32]  # [n]
     gain: NDArray[np.float32]  # [n] log-odds above those that are asked for
@@ -152,11 +161,15 @@ class ArcDecoder:
     def evidence(self, frames: UtteranceFrames, entities: CompiledList) -> ArcEvidence:
         """What speaks for and against all arcs of an utterance that may be taken."""
         found = self._candidates(frames, entities, -np.inf)
+        weights = np.where(found.looked_up[:, None], found.weights + self._weights.looked_up, found.weights)
         return ArcEvidence(
             entities.phrase_of[found.arcs.phrase],
             found.shown,
+            *(found.slots.start, found.slots.end),
             found.looked_up,
             found.terms,
+            found.terms * weights,
+            found.log_odds,
             found.certainty,
             frames.biased,
             lambda k: self._transcript(found, np.array([k]), entities, 0.0).text,
@@ -210,7 +223,7 @@ class ArcDecoder:
         gain = log_odds[kept] - np.float32(_log_odds(self.options.min_probability))
         return _Candidates(
             *(frames, words, writing.arcs, writing.places, writing.shown, looked_up[kept]),
-            *(terms[kept], certainty, log_odds[kept], gain, written),
+            *(terms[kept], weights, certainty, log_odds[kept], gain, written),
             slots_of(np.arange(len(kept)), written, writing.arcs, writing.places, words),
         )
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nemo_bias.entities import EntityList
 from nemo_bias.evaluation.occurrences import AlignedPair, Occurrence, PhraseIndex, Words, align, hits
+from nemo_bias.evaluation.written_lists import written_list
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,25 @@ def _opposite(occurrence: Occurrence, pairs: Sequence[AlignedPair], other: Words
     return " ".join(other[o] for _, o in pairs[at[0] : at[-1] + 1] if o is not None)
 
 
+def missed_entities(items: Sequence[Mapping[str, Any]], entities: EntityList) -> list[tuple[str, ...]]:
+    """The entities that were said and not recognised in each utterance, in the characters of the texts.
+
+    Args:
+        items: lines of a prediction manifest.
+        entities: the list.
+    """
+    index = PhraseIndex(
+        written_list(entities, (text for item in items for text in (item["text"], item["pred_text"]))).phrases
+    )
+    details = (utterance_details(item["text"], item["pred_text"], index) for item in items)
+    return [tuple(dict.fromkeys(phrase for phrase, _ in each.missed)) for each in details]
+
+
 def details_text(items: Iterable[Mapping[str, Any]], phrases: Iterable[str]) -> str:
     """A line for each utterance in which a listed phrase was said or recognised.
 
     Args:
-        items: lines of a prediction manifest.
+        items: lines of a prediction manifest; what `explanations` says of a missed phrase follows in lines of its own.
         phrases: the list, in the characters of the texts.
     """
     index = PhraseIndex(phrases)
@@ -72,4 +88,6 @@ def details_text(items: Iterable[Mapping[str, Any]], phrases: Iterable[str]) -> 
     for number, item in enumerate(items, 1):
         if details := utterance_details(item["text"], item["pred_text"], index):
             lines.append(f"{item.get('audio_filepath', f'utterance {number}')}: {details}")
+            told = item.get("explanations", {})
+            lines += [f"  {told[phrase]}" for phrase in dict.fromkeys(p for p, _ in details.missed) if phrase in told]
     return "\n".join(lines)

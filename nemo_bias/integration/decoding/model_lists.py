@@ -58,6 +58,14 @@ def in_use(model: Any) -> PreparedLists | None:
     return lists_of(model).current
 
 
+def entities_in_use(model: Any) -> EntityList:
+    """The list that the model decodes with, as it was read; an empty one if there is none."""
+    from nemo_bias.entities import EntityList
+
+    prepared = in_use(model)
+    return EntityList(()) if prepared is None or prepared.listed is None else prepared.listed.entities
+
+
 def get_ready(model: Any) -> PreparedLists | None:
     """Everything before the first batch: the list is compiled, the adapter is loaded, and the user knows what is in use.
 

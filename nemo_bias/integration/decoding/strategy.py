@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary, character_vocabulary
@@ -26,7 +29,9 @@ from nemo_bias.integration.registration.patches import wrap_method
 from nemo_bias.integration.switch import switched_off
 
 if TYPE_CHECKING:
+    from nemo_bias.decoder.entity_list import CompiledList
     from nemo_bias.decoder.transcript import Transcript
+    from nemo_bias.integration.decoding.lists import PreparedLists
 
 STOCK_STRATEGY = "greedy_batch"  # what writes everything that is no entity
 REFUSED = "Decoding strategy must be one of"  # how NeMo's error on an unknown strategy begins
@@ -83,6 +88,38 @@ def _naming_ours(error: ValueError, strategy: str) -> ValueError:
         return error
     meant = f"; did you mean {STRATEGY!r}?" if difflib.get_close_matches(strategy, [STRATEGY], 1) else ""
     return ValueError(f"{message.replace(']', f', {STRATEGY!r}]', 1)}{meant}")
+
+
+class Decoded(NamedTuple):
+    """An utterance that was decoded with a list.
+
+    Attributes:
+        prepared: the options, and the list of all utterances.
+        entities: the whole list; None: only a language model was used.
+        log_probs: [T, V] natural logarithms.
+        plain: [T, V] without an adapter's bias; None if there was none.
+        phones: [T * sub_frames, phones + 1] of a phone head; None if none listened.
+    """
+
+    prepared: PreparedLists
+    entities: CompiledList | None
+    log_probs: NDArray[np.float32]
+    plain: NDArray[np.float32] | None
+    phones: NDArray[np.float32] | None
+
+
+_seen: ContextVar[list[Decoded] | None] = ContextVar("nemo_bias_seen", default=None)
+
+
+@contextmanager
+def seeing() -> Iterator[list[Decoded]]:
+    """Within this context, what this thread decodes with a list is kept."""
+    seen: list[Decoded] = []
+    token = _seen.set(seen)
+    try:
+        yield seen
+    finally:
+        _seen.reset(token)
 
 
 class BiasedBeamInfer:
@@ -144,12 +181,24 @@ class BiasedBeamInfer:
                 if decoder_lengths is None
                 else decoder_lengths[with_list].detach().cpu()
             )
+            heard = None if phones is None else phones[with_list].float().cpu().numpy()
             transcripts = prepared.search.decode(
                 *(log_probs.numpy(), lengths.numpy(), [lists[b] for b in with_list], prepared.config.nbest),
                 plain=None if unbiased is None else plain_log_probs.numpy(),
                 labels=[torch.as_tensor(hypotheses[b].y_sequence).cpu().numpy() for b in with_list],
-                phones=None if phones is None else phones[with_list].float().cpu().numpy(),
+                phones=heard,
             )
+            if (seen := _seen.get()) is not None:
+                for k, b in enumerate(with_list):
+                    frames = int(lengths[k])
+                    sub_frames = 0 if heard is None else heard.shape[1] // log_probs.shape[1]
+                    seen.append(
+                        Decoded(
+                            *(prepared, lists[b], log_probs[k, :frames].numpy()),
+                            None if unbiased is None else plain_log_probs[k, :frames].numpy(),
+                            None if heard is None else heard[k, : frames * sub_frames],
+                        )
+                    )
             for b, own_log_probs, length, nbest in zip(with_list, plain_log_probs, lengths, transcripts, strict=True):
                 self._fill(hypotheses[b], own_log_probs[: int(length)], nbest)
         return (hypotheses,)
