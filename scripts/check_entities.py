@@ -1,10 +1,11 @@
 """Shows how a model can write an entity list and how its entities are said, before anything is transcribed with it.
 
+    python scripts/check_entities.py names.txt
     python scripts/check_entities.py names.txt --model MODEL.nemo
     python scripts/check_entities.py names.txt --pronunciations --lexicon cmudict
     python scripts/check_entities.py names.txt --model MODEL.nemo --variants
 
-With --model, prints a line for each entity that is merged with another, changed so that the model can write it, or not
+Prints what is noted on how the file was read. With --model, prints a line for each entity that is merged with another, changed so that the model can write it, or not
 writable; with --variants, also the further forms in which each entity is found, with the nats that they cost and where they
 come from, and those that were left out because they are something else. With --pronunciations, prints the pronunciations of
 each entity, with their probability and where they come from; that does not load NeMo. The exit code is 1 if an entity is not
@@ -41,12 +42,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lexicon", metavar="FILE", help="for them: in CMUdict's format, or cmudict; default: none")
     parser.add_argument("--format", default="auto", choices=("auto", *FORMATS), help="of the list")
     options = parser.parse_args(arguments)
-    if not (options.model or options.pronunciations):
-        parser.error("give --model, --pronunciations or both")
     if options.variants is not None and not options.model:
         parser.error("--variants needs --model")
     all_fine = True
     entities = read_entities(options.list, options.format)
+    if not options.model:  # with one, they come with its notes
+        for note in entities.notes:
+            print(note)
+    if not (options.model or options.pronunciations):
+        print(f"{options.list}: {len(entities)} entities; --model MODEL.nemo shows how a model can write them")
     if options.pronunciations:
         all_fine &= _show_pronunciations(entities, options.list, options.lexicon)
     if options.model:

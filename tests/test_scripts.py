@@ -170,6 +170,12 @@ def test_check_entities(tmp_path):
     assert shown[-1] == f"{path}: 4 entities, 2 phrases to look for, 1 not writable"
 
 
+def test_check_entities_without_a_model(tmp_path):
+    (tmp_path / "names.txt").write_text("# mine\n1. Oslo\n2. Port Moresby\n")
+    comment, guess, summary = run(ROOT / "scripts" / "check_entities.py", tmp_path / "names.txt").splitlines()
+    assert "comment" in comment and "itemized" in guess and ": 2 entities; --model MODEL.nemo shows" in summary
+
+
 def test_check_entities_shows_pronunciations(tmp_path):
     """Without a model, and without loading NeMo."""
     path = tmp_path / "names.tsv"
