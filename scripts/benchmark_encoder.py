@@ -2,7 +2,7 @@
 
 The last row is that of a phone head alone.
 
-    python scripts/benchmark_encoder.py [--model MODEL.nemo] [--seconds 10] [--batch 8] [--threads 1]
+    python scripts/benchmark_encoder.py --model MODEL.nemo --seconds 10 --batch 8 --threads 1
 
 The adapter is new, of the default sizes, and the entities are random token sequences: neither changes the time. Encoding the
 list itself, which happens once, is timed apart. The lengths take turns, and the median of the runs counts.

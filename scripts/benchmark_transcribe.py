@@ -1,6 +1,6 @@
 """Measures what a list of which nothing is spoken costs: CPU time of NeMo's `transcribe`, as a ratio of that without it.
 
-    python scripts/benchmark_transcribe.py --phrases names.txt [--model MODEL.nemo --manifest M.jsonl] [--adapter adapter.pt]
+    python scripts/benchmark_transcribe.py --phrases names.txt --model MODEL.nemo --manifest M.jsonl --adapter adapter.pt
 
 The ways of decoding take turns on one thread, after a first round that warms up; the median of the runs counts. The list is
 the first phrases that share no word with a reference, and is compiled apart.

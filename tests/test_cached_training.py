@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,7 @@ def test_batches_hold_so_many_frames(model, adapter, manifest, tmp_path):
             assert len(batch) * max(lengths) <= 3 * longest
 
 
-def test_training_writes_an_adapter_that_a_stock_model_loads(model, manifest, tmp_path):
+def test_training_writes_an_adapter_that_a_stock_model_loads(model, manifest, tmp_path, nemo_log):
     from nemo.collections.asr.models import ASRModel
 
     from nemo_bias import BiasingAdapterConfig, load_adapter
@@ -195,6 +196,10 @@ def test_training_writes_an_adapter_that_a_stock_model_loads(model, manifest, tm
     assert all(torch.equal(value, own[key]) for key, value in loaded.state_dict().items())
     assert own["contextual.output.weight"].any()
     assert list(tmp_path.rglob("events.out.tfevents*"))
+    (told,) = [message for message in nemo_log if "nemo_bias" in message]
+    assert re.fullmatch(
+        r"INFO nemo_bias: entity recall of the validation data: [\d.]+ % before training, [\d.]+ % after 4 steps", told
+    )
 
 
 def test_evaluation_tells_an_adapter_from_none(adapter, manifest, items, model, tmp_path):

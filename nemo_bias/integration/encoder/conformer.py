@@ -50,8 +50,10 @@ def _extend_encoder(conformer: ModuleType) -> None:
 
 def _extend_model(mixins: ModuleType) -> None:
     wrap_method(mixins.ASRAdapterModelMixin, "add_adapter", _add_to_model)
+    wrap_method(mixins.AdapterModelPTMixin, "save_adapters", _saying_where)
 
 
+FILE_OPTION = "ctc_decoding.biased_beam.adapter_file"
 EXTENDED: dict[str, Callable[[ModuleType], None]] = {
     "conformer_encoder": _extend_encoder,
     "asr_adapter_mixins": _extend_model,
@@ -75,6 +77,21 @@ def _add_to_model(original: Callable[..., Any]) -> Callable[..., Any]:
             _prepare_encoder(self)
             cfg = OmegaConf.create(dataclasses.asdict(config))
         return original(self, name, cfg)
+
+    return wrapped
+
+
+def _saying_where(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`AdapterModelPTMixin.save_adapters`: tells where a program of NeMo's that has trained a biasing adapter puts it."""
+
+    def wrapped(self: Any, filepath: str, name: str | None = None) -> Any:
+        saved = original(self, filepath, name)
+        trained = self.trainer is not None and self.trainer.state.finished
+        if trained and any(is_ours(cfg) for cfg in self.cfg.adapters.values() if isinstance(cfg, DictConfig)):
+            from nemo.utils import logging
+
+            logging.info(f"nemo_bias: the adapter is in {filepath}; use it with {FILE_OPTION}={filepath}")
+        return saved
 
     return wrapped
 

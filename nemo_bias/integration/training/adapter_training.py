@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Found, Offer
 
 
+MEASURED = {"val_entity_recall": "entity recall", "val_phone_error_rate": "phone error rate"}  # as logged, and as told
+
+
 class PartTraining(Protocol):
     """The training of one part of an adapter."""
 
@@ -46,10 +49,12 @@ class AdapterTraining(Callback):  # type: ignore[misc]
         self._adapter: BiasingAdapter | None = None
         self._parts: list[PartTraining] = []
         self._validating = False
+        self._shown: list[tuple[int, dict[str, float]]] = []  # steps, and what validation of all data showed
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Freezes the recogniser, before Lightning wraps the model for several processes."""
         self._adapter = None
+        self._shown = []
         if stage != "fit" or not hasattr(getattr(pl_module, "encoder", None), "adapter_layer"):
             return
         from nemo_bias.integration.encoder.biasing_adapter import enabled_adapters
@@ -127,7 +132,28 @@ class AdapterTraining(Callback):  # type: ignore[misc]
             for part in self._parts:
                 for name, value in part.end_validation().items():
                     pl_module.log(name, value, prog_bar=True, sync_dist=True)
-            self._validating = False
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Remembers what was logged, unless it is of some batches only, as in NeMo's check before training."""
+        if self._validating and (not trainer.sanity_checking or trainer.num_sanity_val_batches == trainer.num_val_batches):
+            metrics = trainer.callback_metrics
+            self._shown.append((trainer.global_step, {name: float(metrics[name]) for name in MEASURED if name in metrics}))
+        self._validating = False
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Tells what training has brought: the first validation, and the last."""
+        if self._shown:
+            from nemo.utils import logging
+
+            measured = [self._shown[0], self._shown[-1]] if len(self._shown) > 1 else self._shown
+            for name, said in MEASURED.items():
+                values = [f"{100 * shown[name]:.1f} % {_when(step)}" for step, shown in measured if name in shown]
+                if values:
+                    logging.info(f"nemo_bias: {said} of the validation data: {', '.join(values)}")
+
+
+def _when(step: int) -> str:
+    return f"after {step:,} steps" if step else "before training"
 
 
 def _nothing_offered() -> Offer:

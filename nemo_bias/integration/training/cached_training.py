@@ -116,7 +116,7 @@ def train_adapter(model: Any, name: str, run: TrainingRun) -> None:
         enable_model_summary=False,
         val_check_interval=min(run.validate_every, run.steps),
         check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=-1,  # measures all of the validation data before training
         gradient_clip_val=1.0,
         log_every_n_steps=20,
         use_distributed_sampler=False,
@@ -253,7 +253,8 @@ class _SaveAdapter(Callback):  # type: ignore[misc]
         self._model, self._name, self._path = model, name, path
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        self._model.save_adapters(str(self._path), self._name)
+        if not trainer.sanity_checking:
+            self._model.save_adapters(str(self._path), self._name)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._model.save_adapters(str(self._path), self._name)
