@@ -5,11 +5,12 @@
     python scripts/check_entities.py names.txt --pronunciations --lexicon cmudict
     python scripts/check_entities.py names.txt --model MODEL.nemo --variants
 
-Prints what is noted on how the file was read. With --model, prints a line for each entity that is merged with another, changed so that the model can write it, or not
-writable; with --variants, also the further forms in which each entity is found, with the nats that they cost and where they
-come from, and those that were left out because they are something else. With --pronunciations, prints the pronunciations of
-each entity, with their probability and where they come from; that does not load NeMo. The exit code is 1 if an entity is not
-writable or has no pronunciation, 2 if the list, the model or the lexicon cannot be read.
+Prints what is noted on how the file was read. With --model, also a line for each entity that is merged with another, changed
+so that the model can write it, or not writable; with --variants, also the further forms in which each entity is found, with
+the nats that they cost and where they come from, and those that were left out because they are something else. With
+--pronunciations, prints the pronunciations of each entity, with their probability and where they come from; that does not
+load NeMo. The exit code is 1 if an entity is not writable or has no pronunciation, 2 if the list, the model or the lexicon
+cannot be read.
 """
 
 from __future__ import annotations
