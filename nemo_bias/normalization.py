@@ -2,7 +2,7 @@
 
 Each step is taken only where the alphabet demands it: a model that writes capitals, accents and digits gets the entity as
 it stands, and one that writes ``a-z'`` gets "Jürgen Müller-Weiß & Co. 2024" as "jurgen muller weiss and co twenty twenty
-four". Words that stand for digits and signs are English.
+four". Words that stand for digits and signs, and the pairs of capital and small letters, are those of a `Language`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import unicodedata
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from num2words import num2words
-
 from nemo_bias.entities import Entity, EntityList, merge_note, merged
+from nemo_bias.languages import ENGLISH, Language, language
 
 _APOSTROPHES = "'’‘ʼ‛`´′"
 _TYPOGRAPHIC = dict.fromkeys(_APOSTROPHES[1:], "'") | dict.fromkeys("“”„‟«»″", '"') | dict.fromkeys("‐‑‒–—―−", "-")
@@ -23,7 +22,6 @@ _LETTERS = {  # letters that Unicode does not decompose into a base and an accen
     **{"đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ħ": "h", "Ħ": "H", "ı": "i", "ə": "e"},
     **{"ŧ": "t", "Ŧ": "T", "ŋ": "ng", "Ŋ": "Ng"},
 }
-_SIGNS = {"&": "and", "%": "percent", "@": "at", "+": "plus"}
 _SEPARATORS = "-/_\\|.,:;▁…·•()[]{}"  # these keep words apart; all other punctuation vanishes, as in o'brien and yahoo!
 _VARIANTS = "\ufe0e\ufe0f"  # invisible: they ask for a plain or a coloured form of the sign before them
 
@@ -32,7 +30,6 @@ _ACRONYM = re.compile(
     rf"(?<![^\W_])(?:{_LETTER}\.){{2,}}{_LETTER}?(?![^\W_])|(?<![^\W_]){_LETTER}(?:\.{_LETTER})+(?![^\W_])"
 )
 _NUMBER = re.compile(r"([0-9]+)(st|nd|rd|th)(?![^\W_])|[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+(?:\.[0-9]+)*", re.IGNORECASE)
-_LONGEST_NUMBER = 9  # digits; longer numbers, such as those of telephones, are read digit by digit
 
 
 @dataclass(frozen=True)
@@ -80,18 +77,22 @@ class NormalizedList:
         return tuple(item.entity for item in self.items)
 
 
-def normalize_entities(entities: EntityList, alphabet: frozenset[str]) -> NormalizedList:
+def normalize_entities(entities: EntityList, alphabet: frozenset[str], code: str = ENGLISH) -> NormalizedList:
     """Write all entities of a list in a model's characters.
 
     Args:
         entities: the list. Only the texts are normalised; spellings and pronunciations stay as they are. A spelling stands
             in for a text that cannot be written.
         alphabet: the characters that the model's tokens can write; the space always counts as one.
+        code: of the language.
 
     Returns:
         The distinct phrases with their entities, and sentences that say what was done.
+
+    Raises:
+        ValueError: that is no code of a language.
     """
-    normalizer = _Normalizer(alphabet)
+    normalizer = _Normalizer(alphabet, language(code))
     distinct: dict[str, NormalizedEntity] = {}
     unwritable, notes = [], list(entities.notes)
     case_changes = 0
@@ -119,9 +120,11 @@ class _Normalizer:
 
     Args:
         alphabet: the characters that the model's tokens can write.
+        language: of the list.
     """
 
-    def __init__(self, alphabet: frozenset[str]) -> None:
+    def __init__(self, alphabet: frozenset[str], language: Language) -> None:
+        self.language = language
         self.allowed = alphabet | {" "}
         has_upper, has_lower = any(c.isupper() for c in alphabet), any(c.islower() for c in alphabet)
         self.case = "lower" if has_lower and not has_upper else "upper" if has_upper and not has_lower else ""
@@ -144,7 +147,9 @@ class _Normalizer:
         missing = set(phrase) - self.allowed
         if missing:
             shown = " ".join(self._characters_behind(missing, entity.text))
-            reason = f"cannot be written by this model (characters {shown}); add a spelling in its alphabet"
+            unread = any(c.isdecimal() for c in missing) and not self.language.has_numbers
+            why = f", and there are no number words for the language {self.language.code!r}" if unread else ""
+            reason = f"cannot be written by this model (characters {shown}{why}); add a spelling in its alphabet"
         elif not phrase:
             reason = "cannot be written by this model, as it has no letters or digits; add a spelling in its alphabet"
         else:
@@ -178,7 +183,9 @@ class _Normalizer:
         return " ".join(text.split()), changes
 
     def _case(self, text: str) -> str:
-        return text.lower() if self.case == "lower" else text.upper() if self.case == "upper" else text
+        if not self.case:
+            return text
+        return self.language.lower(text) if self.case == "lower" else self.language.upper(text)
 
     def _can_write(self, text: str) -> bool:
         return self.allowed.issuperset(text)
@@ -211,11 +218,19 @@ class _Normalizer:
     def _spoken_number(self, match: re.Match[str]) -> str:
         if self._can_write(re.sub("[^0-9]", "", match[0])):
             return match[0]
-        words = self._case(_ordinal_words(match[1]) if match[1] else _number_words(match[0].replace(",", "")))
+        if not self.language.has_numbers:
+            return match[0]
+        english_rank = match[1] and self.language.is_english
+        words = self.language.ordinal_words(match[1]) if english_rank else self._number_words(match)
+        words = self._case(words)
         return f" {words} " if self._can_write(words) else match[0]
 
+    def _number_words(self, match: re.Match[str]) -> str:
+        digits = (match[1] or match[0]).replace(",", "")
+        return f"{self.language.number_words(digits)} {match[2] or ''}"
+
     def _signs(self, text: str) -> str:
-        for sign, word in _SIGNS.items():
+        for sign, word in self.language.signs.items():
             cased = self._case(word)
             if sign in text and sign not in self.allowed and self._can_write(cased):
                 text = text.replace(sign, f" {cased} ")
@@ -240,33 +255,3 @@ def _without_mark(character: str) -> str:
     category = unicodedata.category(character)
     is_mark = category[0] in "PS" or category == "Cf" or character in _APOSTROPHES or character in _VARIANTS
     return "" if is_mark else character
-
-
-def _number_words(number: str) -> str:
-    """English words for digits, with or without decimal points; four digits that may be a year are read as one."""
-    first, *rest = number.split(".")
-    if len(rest) == 1:  # 3.14
-        return f"{_integer_words(first)} point {_digit_words(rest[0])}"
-    if rest:  # version 1.10.3
-        return " point ".join(map(_integer_words, (first, *rest)))
-    if len(first) == 4 and 1100 <= int(first) <= 2099 and first != "2000":
-        return _plain_words(num2words(int(first), to="year"))
-    return _integer_words(first)
-
-
-def _integer_words(digits: str) -> str:
-    if len(digits) > _LONGEST_NUMBER or (digits[0] == "0" and len(digits) > 1):
-        return _digit_words(digits)
-    return _plain_words(num2words(int(digits)))
-
-
-def _ordinal_words(digits: str) -> str:
-    return _plain_words(num2words(int(digits), to="ordinal")) if len(digits) <= _LONGEST_NUMBER else _digit_words(digits)
-
-
-def _digit_words(digits: str) -> str:
-    return " ".join(num2words(int(digit)) for digit in digits)
-
-
-def _plain_words(words: str) -> str:
-    return words.replace("-", " ").replace(",", "")

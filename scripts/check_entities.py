@@ -22,6 +22,7 @@ from typing import Any
 from nemo_bias.command_line import command
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.entities import FORMATS, EntityList, read_entities
+from nemo_bias.languages import ENGLISH
 from nemo_bias.variants import GENERATORS
 
 
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--g2g-file", metavar="FILE", help="as in decoding")
     parser.add_argument("--lexicon", metavar="FILE", help="for them: in CMUdict's format, or cmudict; default: none")
+    parser.add_argument("--language", default=ENGLISH, metavar="CODE", help="of the list (default: %(default)s)")
     parser.add_argument("--format", default="auto", choices=("auto", *FORMATS), help="of the list")
     options = parser.parse_args(arguments)
     if options.variants is not None and not options.model:
@@ -55,8 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.pronunciations:
         all_fine &= _show_pronunciations(entities, options.list, options.lexicon)
     if options.model:
-        chosen = DecodingOptions(variants=(options.variants or "").split(","), g2g_file=options.g2g_file)
-        all_fine &= _show_writing(entities, options.list, options.model, None if options.variants is None else chosen)
+        chosen = DecodingOptions(language=options.language, g2g_file=options.g2g_file)
+        chosen.variants = options.variants.split(",") if options.variants is not None else []
+        all_fine &= _show_writing(entities, options.list, options.model, chosen)
     return 0 if all_fine else 1
 
 
@@ -75,13 +78,13 @@ def _show_pronunciations(entities: EntityList, name: str, lexicon: str | None) -
     return not silent
 
 
-def _show_writing(entities: EntityList, name: str, model: str, shown: DecodingOptions | None) -> bool:
+def _show_writing(entities: EntityList, name: str, model: str, chosen: DecodingOptions) -> bool:
     """Prints what a model does with a list, and its variants; returns whether the model can write all entities."""
     from nemo_bias.decoder.entity_list import compile_list
     from nemo_bias.normalization import normalize_entities
 
     vocabulary = model_vocabulary(model)
-    normalized = normalize_entities(entities, vocabulary.alphabet)
+    normalized = normalize_entities(entities, vocabulary.alphabet, chosen.language)
     written = compile_list(normalized.phrases, vocabulary).written
     unwritable = list(normalized.unwritable)
     for item, can_be_written in zip(normalized.items, written, strict=True):
@@ -89,10 +92,10 @@ def _show_writing(entities: EntityList, name: str, model: str, shown: DecodingOp
             unwritable.append(f'{item.entity.place}: "{item.phrase}" cannot be split into tokens of this model')
     for note in (*normalized.notes, *unwritable):
         print(note)
-    if shown is not None:
+    if chosen.variants:
         from nemo_bias.decoder.search import BiasedBeamSearch
 
-        found = BiasedBeamSearch(vocabulary, shown).variants(normalized.entities, normalized.phrases)
+        found = BiasedBeamSearch(vocabulary, chosen).variants(normalized.entities, normalized.phrases)
         for item, variants in zip(normalized.items, found.variants, strict=True):
             print(f'{item.entity.place}: "{item.entity.text}", written "{item.phrase}"')
             for variant in variants:

@@ -20,6 +20,7 @@ from nemo_bias.evaluation import manifest_words, markdown_table, score_manifest
 from nemo_bias.evaluation.details import details_text
 from nemo_bias.evaluation.manifest import read_predictions
 from nemo_bias.evaluation.written_lists import written_list
+from nemo_bias.languages import ENGLISH
 
 
 @command
@@ -28,13 +29,18 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     entities = read_entities(options.entity_file, options.format)
     known_words = manifest_words(options.train_manifest) if options.train_manifest else None
-    scores = {str(path): score_manifest(path, entities, known_words, options.baseline) for path in options.predictions}
+    scores = {
+        str(path): score_manifest(path, entities, known_words, options.baseline, options.language)
+        for path in options.predictions
+    }
     if options.json:
         report = {name: row.as_dict() for name, row in scores.items()}
         options.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for path in options.predictions:
         items = read_predictions(path)
-        listed = written_list(entities, (text for item in items for text in (item["text"], item["pred_text"])))
+        listed = written_list(
+            entities, (text for item in items for text in (item["text"], item["pred_text"])), options.language
+        )
         for note in listed.unwritable:
             print(f"{note.replace('by this model', f'in the characters of {path}')}; it does not count", file=sys.stderr)
         if options.details:
@@ -51,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "--entity-file", required=True, type=Path, metavar="LIST", help="entity list, in any format that decoding takes"
     )
     parser.add_argument("--format", default="auto", choices=("auto", *FORMATS), help="of the list")
+    parser.add_argument("--language", default=ENGLISH, metavar="CODE", help="of the list (default: %(default)s)")
     parser.add_argument(
         "--train-manifest", type=Path, metavar="M", help="manifest whose words are known; adds recall on OOV entities"
     )

@@ -108,7 +108,7 @@ def explain(cfg: Any, model: Any, results: list[dict[str, Any]], folder: Path) -
     if cfg.explain_missed:
         if any("text" not in result for result in results):
             raise ValueError("explain_missed needs a manifest with the field text; give explain=[NAME] to ask for entities")
-        for names, missed in zip(asked, missed_entities(results, entities_in_use(model)), strict=True):
+        for names, missed in zip(asked, missed_entities(results, *entities_in_use(model)), strict=True):
             names += missed
     wanted = [(result, list(dict.fromkeys(names))) for result, names in zip(results, asked, strict=True) if names]
     for result, names in tqdm(wanted, desc="explaining", unit=" utterances", disable=not sys.stderr.isatty()):

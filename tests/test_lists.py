@@ -170,6 +170,18 @@ def test_the_log_tells_of_a_list_once(model, clips, nemo_log):
     assert nemo_log[-1] == "WARNING nemo_bias: 0 phrases, method arcs"
 
 
+def test_the_log_tells_what_is_not_known_of_a_language(model, nemo_log):
+    set_anew(model, ["tesla", "42"], language="de")
+    assert nemo_log[-1] == "INFO nemo_bias: language de: without readings, inflections, pronunciations"
+    assert 'entities:2: "42" is matched as "zweiundvierzig" (numbers)' in nemo_log[0]
+    set_anew(model, ["tesla"], language="xx", variants=[], pronunciations="en")
+    assert nemo_log[-1] == "INFO nemo_bias: language xx: without word frequencies"
+    set_anew(model, ["tesla"], language="fr", variants=[], pronunciations="en")
+    assert nemo_log[-1] == "INFO nemo_bias: 1 phrase, method arcs"
+    with pytest.raises(ValueError, match="language is 'German'; give its code"):
+        set_anew(model, ["tesla"], language="German")
+
+
 def test_a_file_is_read_again_when_it_has_changed(model, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("tesla\n")

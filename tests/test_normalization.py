@@ -139,3 +139,33 @@ def test_a_spelling_stands_in_for_a_text_that_cannot_be_written():
     assert normalized.phrases == ("tokyo",) and normalized.entities[0].text == "東京"
     assert normalized.notes[0] == 'names:1: "東京", which this model cannot write, is matched as its spelling "tokyo"'
     assert len(normalized.unwritable) == 1 and '"北京" cannot be written' in normalized.unwritable[0]
+
+
+TURKISH = frozenset("abcçdefgğhıijklmnoöprsştuüvyz")
+
+
+@pytest.mark.parametrize(
+    ("code", "alphabet", "text", "phrase"),
+    [
+        ("de", GERMAN, "Boeing 747", "boeing siebenhundertsiebenundvierzig"),
+        ("de", GERMAN, "1984", "neunzehnhundertvierundachtzig"),
+        ("de", GERMAN, "Müller & Söhne", "müller söhne"),
+        ("fr", LOWER, "80", "quatre vingts"),
+        ("tr", TURKISH, "DIYARBAKIR", "dıyarbakır"),
+        ("tr", TURKISH, "İstanbul 32", "istanbul otuziki"),
+        ("tr", frozenset(c.upper() for c in "abcdefghjklmnoprstuvyz") | set("Iİ"), "ısparta izmir", "ISPARTA İZMİR"),
+        ("en", LOWER, "İstanbul", "istanbul"),
+        ("xx", LOWER, "Katharina", "katharina"),
+    ],
+)
+def test_languages(code, alphabet, text, phrase):
+    assert normalize_entities(parse_entities([text]), alphabet, code).phrases == (phrase,)
+
+
+def test_a_language_without_number_words_says_so():
+    (note,) = normalize_entities(parse_entities(["Boeing 747"], "names"), LOWER, "xx").unwritable
+    assert note.startswith(
+        'names:1: "Boeing 747" cannot be written by this model (characters 7 4, and there are no number words'
+    )
+    with pytest.raises(ValueError, match="language is 'english'; give its code of two or three letters, such as en or de"):
+        normalize_entities(parse_entities(["747"]), LOWER, "english")

@@ -219,6 +219,13 @@ def test_readings(listed, phrase, said):
     assert said or not found
 
 
+@pytest.mark.parametrize("name", ["readings", "inflections"])
+def test_what_is_english_is_left_out_for_other_languages(name):
+    listed = [Entity("BBC 747")], ["b b c sieben"]
+    assert generate_variants([name], *listed, VariantSettings(ALPHABET)).variants != ((),)
+    assert not texts(generate_variants([name], *listed, VariantSettings(ALPHABET, "de")).variants[0])
+
+
 def test_a_reading_is_written_as_the_entity(search, letters):
     lists = search(letters).compile(
         ["seven hundred and forty seven"], names=["747"], entities=[Entity("747")], weights=[1.0]
@@ -281,7 +288,7 @@ def test_g2g_finds_what_is_read_alike(phrase, written):
 
 def test_g2p_spells_what_the_list_says_of_the_sound():
     entity = Entity("tittoni", pronunciations=("T IY T OW N IY",))
-    own = generate_variants(["g2p"], [entity], ["tittoni"], VariantSettings(ALPHABET, "en")).variants[0]
+    own = generate_variants(["g2p"], [entity], ["tittoni"], VariantSettings(ALPHABET, pronunciations="en")).variants[0]
     assert {"titony", "titoni"} & set(texts(own))
 
 

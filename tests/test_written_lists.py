@@ -93,7 +93,7 @@ def test_details_of_a_manifest():
     assert details_text(items, ["oslo", "cork"]) == "a.wav: found oslo\nutterance 3: missed cork (heard: quark)"
     items[2]["explanations"] = {"cork": "cork: not written; it is far", "oslo": "oslo: not written; nothing"}
     assert details_text(items, ["oslo", "cork"]).endswith("missed cork (heard: quark)\n  cork: not written; it is far")
-    assert missed_entities(items, parse_entities(["oslo", "Cork"], "entities")) == [(), (), ("cork",)]
+    assert missed_entities(items, parse_entities(["oslo", "Cork"], "entities"), "en") == [(), (), ("cork",)]
 
 
 @pytest.fixture

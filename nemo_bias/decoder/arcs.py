@@ -127,8 +127,8 @@ class ArcDecoder:
         self._language_model = language_model
         self._pieces = pieces_of(vocabulary)
         self._suppressor = Suppressor(vocabulary, options.token_margin, options.most_tokens)
-        self.frequencies = word_frequencies(options.word_frequencies) if options.word_frequencies else None
-        self.sounds = word_sounds(options.pronunciations) if options.pronunciations else None
+        self.frequencies = word_frequencies(options.frequency_source) if options.frequency_source else None
+        self.sounds = word_sounds(options.pronunciation_source) if options.pronunciation_source else None
         self._weights = read_weights(
             options.evidence_file or DEFAULT_FILE,
             with_frequencies=self.frequencies is not None,

@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Optional
 
+from nemo_bias.languages import AUTO, ENGLISH, language
 from nemo_bias.messages import suggestion
 from nemo_bias.options import option
 
 METHODS = ("arcs", "adaptive", "greedy")
+ENGLISH_VARIANTS = ("readings", "inflections")  # generators that know English only
 
 
 # OmegaConf reads the annotations, and knows Optional[X] better than X | None.
@@ -26,15 +28,21 @@ class DecodingOptions:
         0.5, "how likely an entity must be to be written: lower it if names are missed, raise it if they are invented"
     )
     weight: float = option(1.0, "trust in the list: multiplies the odds of its entities (method adaptive: `boost`)")
+    language: str = option(
+        ENGLISH,
+        "of the list, by its code, such as de: for number words, capital letters, and what follows it below; readings, "
+        "inflections and built-in pronunciations are English, and left out for others",
+    )
     word_frequencies: Optional[str] = option(  # noqa: UP045
-        "en",
-        "language code of wordfreq, or a file of ordinary text, to tell how common a word is that a name would replace; "
-        "null: that does not matter",
+        AUTO,
+        "how common a word is that a name would replace; auto: as wordfreq knows of the language; or a file of ordinary "
+        "text, or the code of another language; null: that does not matter",
     )
     pronunciations: Optional[str] = option(  # noqa: UP045
-        "en",
-        "how names and words are said: en: as the built-in English model reads them; cmudict, or a file in CMUdict's "
-        "format: as that lexicon says, and the model for other words; null: that does not matter",
+        AUTO,
+        "how names and words are said; en: as the built-in English model reads them; cmudict, or a file in CMUdict's "
+        "format: as that lexicon says, and the model for other words; null: that does not matter; auto: en in English, "
+        "else null",
     )
     evidence_file: Optional[str] = option(  # noqa: UP045
         None, "weights of the evidence, made by scripts/fit_evidence.py; null: those of the package"
@@ -79,12 +87,36 @@ class DecodingOptions:
     beam_size: int = option(8, "hypotheses kept after each frame (with lm_file, or method adaptive)")
     boost: float = option(2.0, "the most that one subword of an entity is raised, in nats (method adaptive)")
 
+    @property
+    def frequency_source(self) -> str | None:
+        """Where to look up how common words are; None: nowhere."""
+        if self.word_frequencies != AUTO:
+            return self.word_frequencies
+        return self.language if language(self.language).has_frequencies else None
+
+    @property
+    def pronunciation_source(self) -> str | None:
+        """Where to look up how words are said; None: nowhere."""
+        if self.pronunciations != AUTO:
+            return self.pronunciations
+        return ENGLISH if self.language == ENGLISH else None
+
+    @property
+    def unknown_to_language(self) -> list[str]:
+        """What would be used, but is not known of the language."""
+        if self.method != "arcs":
+            return []
+        unknown = [name for name in self.variants if name in ENGLISH_VARIANTS and self.language != ENGLISH]
+        unknown += ["pronunciations"] * (self.pronunciations == AUTO and self.pronunciation_source is None)
+        return unknown + ["word frequencies"] * (self.word_frequencies == AUTO and self.frequency_source is None)
+
     def check(self) -> None:
         """Refuses wrong values.
 
         Raises:
             ValueError: the message names the option and what it may be.
         """
+        language(self.language)
         if self.method not in METHODS:
             raise ValueError(
                 f"method is {self.method!r}{suggestion(self.method, METHODS)}; choose one of {', '.join(METHODS)}"

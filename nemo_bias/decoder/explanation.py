@@ -182,7 +182,7 @@ def _far(
         reason = f"{where}, more than token_margin {options.token_margin:g}"
     else:
         reason = f"{where}, and all its frames lose {gaps.sum():.1f} nats, too much to go on"
-    listens = options.pronunciations is not None and options.lookup_distance is not None
+    listens = options.pronunciation_source is not None and options.lookup_distance is not None
     sound = "; nor does it sound enough like unsure words to be looked up" if listens else ""
     return replace(told, reason=reason + sound)
 

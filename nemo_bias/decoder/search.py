@@ -118,7 +118,11 @@ class BiasedBeamSearch:
         """
         names = self.options.variants if self.options.method == "arcs" else []
         settings = VariantSettings(
-            self.vocabulary.alphabet, self.options.pronunciations, self.options.word_frequencies, self.options.g2g_file
+            self.vocabulary.alphabet,
+            self.options.language,
+            self.options.pronunciation_source,
+            self.options.frequency_source,
+            self.options.g2g_file,
         )
         return generate_variants(names, entities, phrases, settings, self._arcs.frequencies)
 

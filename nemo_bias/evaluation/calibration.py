@@ -87,7 +87,7 @@ def measure(
         OSError: a file cannot be read.
         ValueError: it holds no weights.
     """
-    frequencies, sounds = options.word_frequencies is not None, options.pronunciations is not None
+    frequencies, sounds = options.frequency_source is not None, options.pronunciation_source is not None
     weights = [read_weights(file, frequencies, sounds) for file in evidence_files]
     log_odds = arcs.log_odds(weights)
     without = None

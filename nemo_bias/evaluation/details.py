@@ -62,15 +62,16 @@ def _opposite(occurrence: Occurrence, pairs: Sequence[AlignedPair], other: Words
     return " ".join(other[o] for _, o in pairs[at[0] : at[-1] + 1] if o is not None)
 
 
-def missed_entities(items: Sequence[Mapping[str, Any]], entities: EntityList) -> list[tuple[str, ...]]:
+def missed_entities(items: Sequence[Mapping[str, Any]], entities: EntityList, language: str) -> list[tuple[str, ...]]:
     """The entities that were said and not recognised in each utterance, in the characters of the texts.
 
     Args:
         items: lines of a prediction manifest.
         entities: the list.
+        language: of the list, by its code.
     """
     index = PhraseIndex(
-        written_list(entities, (text for item in items for text in (item["text"], item["pred_text"]))).phrases
+        written_list(entities, (text for item in items for text in (item["text"], item["pred_text"])), language).phrases
     )
     details = (utterance_details(item["text"], item["pred_text"], index) for item in items)
     return [tuple(dict.fromkeys(phrase for phrase, _ in each.missed)) for each in details]

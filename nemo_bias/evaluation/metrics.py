@@ -74,6 +74,7 @@ from nemo_bias.entities import EntityList
 from nemo_bias.evaluation.manifest import read_baseline, read_manifest, read_predictions
 from nemo_bias.evaluation.occurrences import PhraseIndex, Words, align, hits, right_words
 from nemo_bias.evaluation.written_lists import written_list
+from nemo_bias.languages import ENGLISH
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,7 @@ def score_manifest(
     entities: EntityList | Iterable[Any],
     known_words: Collection[str] | None = None,
     baseline: str | Path | None = None,
+    language: str = ENGLISH,
 ) -> BiasingScore:
     """Score a prediction manifest.
 
@@ -257,6 +259,7 @@ def score_manifest(
         entities: the list, or what `nemo_bias.entities.parse_entities` takes.
         known_words: as for `score`.
         baseline: prediction manifest of the same utterances in the same order, recognised without a list.
+        language: of the list, by its code.
 
     Returns:
         The score of all its utterances.
@@ -273,7 +276,7 @@ def score_manifest(
     return score(
         references,
         hypotheses,
-        written_list(entities, (*references, *hypotheses)).phrases,
+        written_list(entities, (*references, *hypotheses), language).phrases,
         [item["duration"] for item in items],
         known_words,
         None if baseline is None else read_baseline(baseline, path, items),

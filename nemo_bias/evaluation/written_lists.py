@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nemo_bias.entities import EntityList, parse_entities
+from nemo_bias.languages import ENGLISH
 from nemo_bias.normalization import NormalizedList, normalize_entities
 
 
@@ -23,18 +24,20 @@ def alphabet_of(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(characters)
 
 
-def written_list(entities: EntityList | Iterable[Any], texts: Iterable[str]) -> NormalizedList:
+def written_list(entities: EntityList | Iterable[Any], texts: Iterable[str], language: str = ENGLISH) -> NormalizedList:
     """A list as decoding writes it in the characters of some texts.
 
     Args:
         entities: the list, or what `parse_entities` takes.
         texts: references and what was recognised.
+        language: of the list, by its code.
 
     Raises:
         EntityListError: an entity is broken.
+        ValueError: that is no code of a language.
     """
     listed = entities if isinstance(entities, EntityList) else parse_entities(entities)
-    return normalize_entities(listed, alphabet_of(texts))
+    return normalize_entities(listed, alphabet_of(texts), language)
 
 
 def written_phrases(phrases: Iterable[str], alphabet: frozenset[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nemo_bias.entities import Entity
+from nemo_bias.languages import ENGLISH
 from nemo_bias.variants.variant import Generator, Variant, VariantSettings, register
 
 COST = 3.0  # nats; about one name in twenty has an ending
@@ -16,6 +17,8 @@ def inflections(settings: VariantSettings) -> Generator:
     """`katharina's` and `the sommerfelds`."""
 
     def generate(entities: Sequence[Entity], phrases: Sequence[str]) -> list[list[Variant]]:
+        if settings.language != ENGLISH:
+            return [[] for _ in phrases]
         return [
             [Variant(text, COST, "inflections", keeps_spelling=True) for text in inflected(phrase, settings.alphabet)]
             for phrase in phrases

@@ -13,6 +13,7 @@ from itertools import islice, product
 from num2words import num2words
 
 from nemo_bias.entities import Entity, EntityList
+from nemo_bias.languages import ENGLISH
 from nemo_bias.normalization import normalize_entities
 from nemo_bias.variants.variant import Generator, Variant, VariantSettings, register
 
@@ -47,7 +48,9 @@ def readings(settings: VariantSettings) -> Generator:
     """Other readings of the entities' texts, as the model can write them."""
 
     def generate(entities: Sequence[Entity], phrases: Sequence[str]) -> list[list[Variant]]:
-        found = []
+        if settings.language != ENGLISH:
+            return [[] for _ in phrases]
+        found: list[list[Variant]] = []
         for entity, phrase in zip(entities, phrases, strict=True):
             texts = EntityList(tuple(Entity(text) for text in readings_of(entity.text)))
             others = normalize_entities(texts, settings.alphabet).phrases if len(texts) else ()

@@ -16,15 +16,14 @@ def spellings(settings: VariantSettings) -> Generator:
     """The `spellings` of the entities, as the model can write them."""
 
     def generate(entities: Sequence[Entity], phrases: Sequence[str]) -> list[list[Variant]]:
-        return [
-            [Variant(text, COST, "spellings") for text in _written(entity.spellings, settings.alphabet)]
-            for entity in entities
-        ]
+        return [[Variant(text, COST, "spellings") for text in _written(entity.spellings, settings)] for entity in entities]
 
     return generate
 
 
-def _written(texts: Sequence[str], alphabet: frozenset[str]) -> tuple[str, ...]:
+def _written(texts: Sequence[str], settings: VariantSettings) -> tuple[str, ...]:
     if not texts:
         return ()
-    return normalize_entities(EntityList(tuple(Entity(text) for text in texts)), alphabet).phrases
+    return normalize_entities(
+        EntityList(tuple(Entity(text) for text in texts)), settings.alphabet, settings.language
+    ).phrases

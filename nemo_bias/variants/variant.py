@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nemo_bias.entities import Entity
+from nemo_bias.languages import ENGLISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,14 @@ class VariantSettings:
 
     Attributes:
         alphabet: the characters that the model's tokens can write.
-        pronunciations: the decoding option; None: nothing is known of how words are said.
-        word_frequencies: the decoding option; None: nothing is known of how common words are.
+        language: of the entities.
+        pronunciations: the decoding option, or what it stands for; None: nothing is known of how words are said.
+        word_frequencies: the decoding option, or what it stands for; None: nothing is known of how common words are.
         g2g_file: rewriting rules in place of the package's table; None: that table.
     """
 
     alphabet: frozenset[str]
+    language: str = ENGLISH
     pronunciations: str | None = None
     word_frequencies: str | None = None
     g2g_file: str | None = None

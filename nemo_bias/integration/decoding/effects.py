@@ -139,8 +139,8 @@ RULES = (  # the first that holds counts
     ),
     Rule(
         ("lookup_distance", "phone_weight", PRONUNCIATIONS),
-        lambda s: s.config.pronunciations is None,
-        "pronunciations is null",
+        lambda s: s.config.pronunciation_source is None,
+        "pronunciations is null, or auto and the language not English",
         "set pronunciations=en, or to a lexicon",
     ),
     Rule(

@@ -60,7 +60,7 @@ def explain_item(model: Any, item: Mapping[str, Any], names: Sequence[str], fold
         transcribe_items(model, [item], folder, batch_size=1)
     if not seen or not seen[0].entities:
         listed = () if prepared.listed is None else prepared.listed.entities
-        return [_unlisted(name, listed, prepared.vocabulary.alphabet) for name in names]
+        return [_unlisted(name, listed, prepared.vocabulary.alphabet, prepared.config.language) for name in names]
     frame = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
     return [_explained(model, seen[0], name, frame) for name in names]
 
@@ -68,29 +68,29 @@ def explain_item(model: Any, item: Mapping[str, Any], names: Sequence[str], fold
 def _explained(model: Any, decoded: Decoded, name: str, frame_seconds: float) -> Explanation:
     prepared, entities, log_probs, plain, phones = decoded
     assert entities is not None
-    alphabet = prepared.vocabulary.alphabet
-    position = _position(name, entities, alphabet)
+    alphabet, code = prepared.vocabulary.alphabet, prepared.config.language
+    position = _position(name, entities, alphabet, code)
     if position is None:
         listed = prepared.listed.entities if prepared.listed else ()
-        return _unlisted(name, (*listed, *map(Entity, entities.names)), alphabet)
+        return _unlisted(name, (*listed, *map(Entity, entities.names)), alphabet, code)
     told = prepared.search.explain([position], frame_seconds, log_probs, entities, plain, phones)[0]
     return replace(told, attention=_attention(model, entities, position, frame_seconds))
 
 
-def _position(name: str, entities: CompiledList, alphabet: frozenset[str]) -> int | None:
+def _position(name: str, entities: CompiledList, alphabet: frozenset[str], code: str) -> int | None:
     """Which of the list's phrases is meant, by how it is written there or in the model's characters."""
     if name in entities.names:
         return entities.names.index(name)
-    phrases = normalize_entities(EntityList((Entity(name),)), alphabet).phrases
+    phrases = normalize_entities(EntityList((Entity(name),)), alphabet, code).phrases
     return entities.phrases.index(phrases[0]) if phrases and phrases[0] in entities.phrases else None
 
 
-def _unlisted(name: str, listed: Sequence[Entity] | EntityList, alphabet: frozenset[str]) -> Explanation:
+def _unlisted(name: str, listed: Sequence[Entity] | EntityList, alphabet: frozenset[str], code: str) -> Explanation:
     """Of an entity that the decoder does not look for."""
     own = [entity for entity in listed if entity.text.casefold() == name.casefold()]
     if own and own[0].weight < 0:
         reason = f"its weight is {own[0].weight:g}: below 0, a phrase is kept out of the text"
-    elif own and (notes := normalize_entities(EntityList((own[0],)), alphabet).unwritable):
+    elif own and (notes := normalize_entities(EntityList((own[0],)), alphabet, code).unwritable):
         reason = notes[0]
     else:
         meant = suggestion(name, (entity.text for entity in listed))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # the decoder's compiled code is loaded when it is needed; th
 
 COMPILED_WITH = (
     "method",
+    "language",
     "pronunciations",
     "variants",
     "g2g_file",
@@ -321,7 +322,7 @@ def _compiled(search: BiasedBeamSearch, entities: EntityList, report: bool = Fal
     """The compiled list, and notes on entities that cannot be written; with `report` also on what was changed."""
     from nemo_bias.normalization import normalize_entities
 
-    normalized = normalize_entities(entities, search.vocabulary.alphabet)
+    normalized = normalize_entities(entities, search.vocabulary.alphabet, search.options.language)
     names = [entity.text for entity in normalized.entities]
     compiled = search.compile(normalized.phrases, normalized.weights, names, normalized.entities)
     unwritten = [p for p, written in zip(compiled.phrases, compiled.written, strict=True) if not written]

@@ -15,6 +15,7 @@ from nemo_bias.integration.decoding.strategy import BiasedBeamInfer, vocabulary_
 from nemo_bias.integration.encoder.adapter_config import ctc_decoding
 from nemo_bias.integration.encoder.offering import load_configured_adapter
 from nemo_bias.integration.switch import switched_off
+from nemo_bias.languages import ENGLISH
 
 if TYPE_CHECKING:
     from nemo_bias.entities import EntityList
@@ -58,12 +59,14 @@ def in_use(model: Any) -> PreparedLists | None:
     return lists_of(model).current
 
 
-def entities_in_use(model: Any) -> EntityList:
-    """The list that the model decodes with, as it was read; an empty one if there is none."""
+def entities_in_use(model: Any) -> tuple[EntityList, str]:
+    """The list that the model decodes with, as it was read, and the code of its language; an empty one if there is none."""
     from nemo_bias.entities import EntityList
 
     prepared = in_use(model)
-    return EntityList(()) if prepared is None or prepared.listed is None else prepared.listed.entities
+    if prepared is None or prepared.listed is None:
+        return EntityList(()), ENGLISH
+    return prepared.listed.entities, prepared.config.language
 
 
 def get_ready(model: Any) -> PreparedLists | None:
@@ -99,6 +102,8 @@ def announce(model: Any, prepared: PreparedLists) -> None:
     say = logging.info if len(listed) else logging.warning
     adapters = f", adapter {' and '.join(names)}" if names else ""
     say(f"nemo_bias: {count}{source}, method {prepared.config.method}{adapters}")
+    if left_out := prepared.config.unknown_to_language:
+        logging.info(f"nemo_bias: language {prepared.config.language}: without {', '.join(left_out)}")
 
 
 def situation_of(model: Any, prepared: PreparedLists | None, node: Any = None) -> Situation:
