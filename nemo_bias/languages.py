@@ -1,4 +1,4 @@
-"""What depends on the language of a list: what is known of it, how digits are said, and pairs of capital and small letters."""
+"""What depends on the language of a list: what is known of it, how digits are said, and which letters are a pair."""
 
 from __future__ import annotations
 

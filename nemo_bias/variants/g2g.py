@@ -16,7 +16,7 @@ from nemo_bias.variants.rewriting import Rewriter, read_rules
 from nemo_bias.variants.variant import Generator, Variant, VariantSettings, register
 
 MOST = 12  # of an entity
-FARTHEST = 7.0  # nats
+FARTHEST = 5.0  # nats
 SHORTEST = 4  # letters of a word; shorter ones sound like too many others
 
 
