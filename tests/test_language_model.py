@@ -15,8 +15,8 @@ import pytest
 from nemo_bias.decoder.alignment import align, align_near
 from nemo_bias.decoder.automaton import compile_automaton
 from nemo_bias.decoder.config import DecodingOptions
-from nemo_bias.decoder.frames import near_tokens
-from nemo_bias.decoder.language_model import LanguageModel
+from nemo_bias.decoder.frames import doubt, near_tokens
+from nemo_bias.decoder.language_model import PER_LETTER, LanguageModel
 from nemo_bias.decoder.lm_evidence import WrittenSentence
 from nemo_bias.decoder.lm_file import read_lm
 from nemo_bias.decoder.prefix_search import SearchSettings, node_weights, prefix_search
@@ -79,7 +79,8 @@ def slow_language(model, text, weight, bonus, unknown, end=True):
     for word in text.split():
         out = kenlm.State()
         score = model.BaseScore(state, word, out) * LN10
-        total += weight * (score if word in model else score - unk * LN10 + unknown) + bonus
+        own = score + PER_LETTER * len(word) if word in model else score - unk * LN10 + unknown
+        total += weight * own + bonus
         state = out
     return total + (weight * model.BaseScore(state, "</s>", kenlm.State()) * LN10 if end else 0.0)
 
@@ -91,8 +92,9 @@ def slow_foreseen(model, text, vocabulary_words, weight, bonus, unknown):
         return slow_language(model, head, weight, bonus, unknown, end=False)
     null = kenlm.State()
     model.NullContextWrite(null)
-    unigrams = [model.BaseScore(null, w, kenlm.State()) * LN10 for w in vocabulary_words if w.startswith(last)]
-    return slow_language(model, head, weight, bonus, unknown, end=False) + weight * max([unknown, *unigrams]) + bonus
+    possible = [w for w in vocabulary_words if w.startswith(last)]
+    counts = [model.BaseScore(null, w, kenlm.State()) * LN10 + PER_LETTER * len(w) for w in possible]
+    return slow_language(model, head, weight, bonus, unknown, end=False) + weight * max([unknown, *counts]) + bonus
 
 
 def slow_search(log_probs, vocabulary, model, words, beam, weight, bonus, unknown):
@@ -126,6 +128,14 @@ def slow_search(log_probs, vocabulary, model, words, beam, weight, bonus, unknow
     return {prefix: float(np.logaddexp(*pair)) for prefix, pair in masses.items()}
 
 
+def slow_doubt(log_probs, blank):
+    """Labels that the recogniser expects to be wrong, for each token of its own text."""
+    probabilities = np.exp(log_probs.astype(np.float64))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    tokens = sum(label != blank for label, _ in itertools.groupby(log_probs.argmax(axis=1)))
+    return min(1.0, (1 - probabilities.max(axis=1)).sum() / max(1, tokens))
+
+
 def text_of(vocabulary, tokens):
     return vocabulary.text(tokens)
 
@@ -141,34 +151,62 @@ def test_fusion_is_exact(seed, beam, lm_path):
     log_probs = random_log_probs(seed, 4 if beam > 100 else 12, vocabulary.size)
     found = search(log_probs, vocabulary, lm, beam)
     words = [w for w in UNIGRAMS if "<" not in w]
-    expected = slow_search(log_probs, vocabulary, kenlm.Model(lm_path), words, beam, weight, bonus, unknown)
+    doubted = slow_doubt(log_probs, vocabulary.blank)
+    own = weight * doubted, bonus * doubted, unknown
+    expected = slow_search(log_probs, vocabulary, kenlm.Model(lm_path), words, beam, *own)
     assert {tokens for tokens, _, _ in found} == set(expected)
     for tokens, mass, language in found:
         assert mass == pytest.approx(expected[tokens], abs=1e-4)
-        own = slow_language(kenlm.Model(lm_path), text_of(vocabulary, tokens), weight, bonus, unknown)
-        assert language == pytest.approx(own, abs=1e-4)
+        said = slow_language(kenlm.Model(lm_path), text_of(vocabulary, tokens), *own)
+        assert language == pytest.approx(said, abs=1e-4)
     totals = [mass + language for _, mass, language in found]
     assert totals == sorted(totals, reverse=True)
 
 
 def test_score_is_kenlms_own(lm_path):
-    """Of a sentence whose words are all known: what `kenlm.Model.score` says."""
+    """Of a sentence whose words are all known: what `kenlm.Model.score` says, and its letters."""
     vocabulary = Vocabulary(PIECES, len(PIECES))
     lm = LanguageModel(read_lm(lm_path), vocabulary, 1.0, 0.0, 0.0)
-    for tokens, _, language in search(random_log_probs(3, 6, vocabulary.size), vocabulary, lm, 500):
+    log_probs = random_log_probs(3, 6, vocabulary.size)
+    doubted = slow_doubt(log_probs, vocabulary.blank)
+    for tokens, _, language in search(log_probs, vocabulary, lm, 500):
         text = text_of(vocabulary, tokens)
         if all(word in kenlm.Model(lm_path) for word in text.split()):
-            assert language == pytest.approx(kenlm.Model(lm_path).score(text) * LN10, abs=1e-4)
+            said = kenlm.Model(lm_path).score(text) * LN10 + PER_LETTER * len(text.replace(" ", ""))
+            assert language == pytest.approx(doubted * said, abs=1e-4)
 
 
-def test_a_begun_word_counts_as_the_likeliest_that_it_can_become(lm_path):
+@pytest.mark.parametrize("peak", [0.1, 1.0, 3.0, 10.0, 50.0])
+def test_doubt(peak):
+    log_probs = random_log_probs(5, 40, 6, peak)
+    expected = slow_doubt(log_probs, 5)
+    assert doubt(log_probs, log_probs.max(axis=1), 5) == pytest.approx(expected, abs=1e-5)
+    raised = log_probs + np.float32(7.0)  # not normalised
+    assert doubt(raised, raised.max(axis=1), 5) == pytest.approx(expected, abs=1e-5)
+    assert (peak == 0.1) == (expected == 1.0) and (peak == 50.0) == (expected < 0.02)
+
+
+def test_a_recogniser_without_doubt_is_believed(lm_path):
+    """However much the weight, and although the same text with a bit of doubt is changed."""
+    vocabulary = Vocabulary(PIECES, len(PIECES))
+    lm = LanguageModel(read_lm(lm_path), vocabulary, 30.0, 0.0, -1.0)
+    sure = np.full((3, vocabulary.size), -40.0, np.float32)
+    sure[np.arange(3), [0, 1, 1]] = 0.0  # "ab"
+    assert text_of(vocabulary, search(sure, vocabulary, lm, margin=50.0)[0][0]) == "ab"
+    doubtful = np.log(np.exp(sure) + 0.1)
+    doubtful -= np.logaddexp.reduce(doubtful, axis=1, keepdims=True)
+    assert text_of(vocabulary, search(doubtful.astype(np.float32), vocabulary, lm, margin=50.0)[0][0]) != "ab"
+
+
+def test_a_begun_word_counts_as_the_best_that_it_can_become(lm_path):
     vocabulary = character_vocabulary(" abz")
     lm = LanguageModel(read_lm(lm_path), vocabulary, 1.0, 0.0, -1.0)
-    trie, unknown = lm.scores(lm.cache()).trie, -1.0 - math.log(5)
+    trie, unknown = lm.scores(lm.cache(), 1.0).trie, -1.0 - math.log(5)
     for begun in ("a", "b", "ab", "ba", "bab", "z", "az", "babb"):
-        likeliest = max([unknown, *(UNIGRAMS[w] * LN10 for w in lm.file.words if w.startswith(begun))])
+        possible = [w for w in lm.file.words if w.startswith(begun)]
+        best = max([unknown, *(UNIGRAMS[w] * LN10 + PER_LETTER * len(w) for w in possible)])
         node = walk(trie, 0, np.array([ord(c) for c in begun], np.uint32))
-        assert trie.best[node] == pytest.approx(likeliest, abs=1e-5)
+        assert trie.best[node] == pytest.approx(best, abs=1e-5)
         assert trie.word[node] == lm.number(begun)
 
 

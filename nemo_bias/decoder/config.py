@@ -66,8 +66,10 @@ class DecodingOptions:
         "word language model, ARPA or KenLM binary: what is written without entities is then found by beam search with it; "
         "null: greedy decoding",
     )
-    lm_weight: float = option(0.3, "of the log-probabilities of the language model")
-    word_bonus: float = option(1.0, "what each word adds beside the language model, in nats")
+    lm_weight: float = option(
+        0.7, "of the language model where the recogniser doubts every token; an utterance's is that, times its doubt"
+    )
+    word_bonus: float = option(0.6, "what each word adds beside the language model, in nats; likewise times the doubt")
     oov_boost: float = option(
         -7.0,
         "how likely a word is that the language model does not know and that is not in the list, in nats above the mean "

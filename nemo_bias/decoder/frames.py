@@ -1,4 +1,4 @@
-"""What both the spotter and the beam search need to know of each frame."""
+"""What the spotter and the beam search need to know of the frames."""
 
 from __future__ import annotations
 
@@ -63,3 +63,30 @@ def near_tokens_of(row, top, blank, margin, near):  # type: ignore[no-untyped-de
             if count == len(near):
                 limit = row[near[count - 1]]
     return count
+
+
+@njit
+def doubt(log_probs, best, blank):  # type: ignore[no-untyped-def]
+    """How much a recogniser doubts what greedy decoding writes: the labels that it expects to be wrong, for each token.
+
+    A measure of ours: the sum over all frames of 1 - P(best label), divided by the number of tokens.
+
+    Args:
+        log_probs: [T, V] natural logarithms; they need not be normalised.
+        best: [T] the highest log-prob of each frame.
+        blank: id of the blank.
+
+    Returns:
+        From 0, it is sure of all labels, to 1.
+    """
+    wrong, tokens, last = 0.0, 0, blank
+    for t in range(len(log_probs)):
+        mass = 0.0
+        for v in range(log_probs.shape[1]):
+            mass += np.exp(log_probs[t, v] - best[t])
+        wrong += 1.0 - 1.0 / mass
+        label = np.argmax(log_probs[t])
+        if label != blank and label != last:
+            tokens += 1
+        last = label
+    return min(1.0, wrong / max(tokens, 1))

@@ -1,8 +1,13 @@
 """A word language model in a recogniser's spelling, and how it scores the words that a search writes.
 
-A word counts when it ends: ``weight * ln P(word | words before) + bonus``. At the end, ``weight * ln P(</s> | words)``
-counts, too. A word that has only begun counts as the likeliest word that it can become, by its unigram (`WordTrie.best`), so
-that prefixes inside and between words compete fairly; when it ends, its own score takes the place of that.
+A word counts when it ends: ``weight * (ln P(word | words before) + PER_LETTER * letters) + bonus``. At the end,
+``weight * ln P(</s> | words)`` counts, too. A word that has only begun counts as the best word that it can become, by its
+unigram (`WordTrie.best`), so that prefixes inside and between words compete fairly; when it ends, its own score takes the
+place of that. (`PER_LETTER` is ours: the more letters a word of the model explains, the less they are there by chance. A
+word that the model does not know explains none. Without it, letters get lost, as short words are the common ones.)
+
+*Doubt.* All of that is multiplied by how much the recogniser doubts what it writes by itself in this utterance
+(`nemo_bias.decoder.frames.doubt`): where it is sure, the model has nothing to mend.
 
 *Words the model does not know* are of a class whose unigram is set by a boost: ``ln P(class) = boost - ln(words of the
 model)``, boost 0 making them as likely as a word on average. After a context, a word of a class has the probability of
@@ -29,6 +34,7 @@ from nemo_bias.decoder.vocabulary import APOSTROPHE, COMBINING, LETTER, UNSPACED
 from nemo_bias.decoder.word_trie import END, ROOT, UNKNOWN, WordTrie, walk, word_trie
 
 LN10 = math.log(10)
+PER_LETTER = 0.5  # nats, for each letter of a word that the model knows
 MOST_ENTRIES = 1 << 22  # of a cache: 128 MiB; the next utterance then starts an empty one
 FEW = 0.5  # share of words, below which a language model is taken not to fit
 ENOUGH_WORDS = 200  # that were written, to tell
@@ -40,7 +46,7 @@ class LanguageScores(NamedTuple):
 
     Attributes:
         on: whether there is one; if not, nothing else counts.
-        weight: of its log-probabilities.
+        weight: of what it says.
         bonus: for each word, nats.
         trie: its words.
         code: [letters of all tokens].
@@ -88,8 +94,8 @@ class LanguageModel:
     Args:
         file: of `read_lm`.
         vocabulary: the recogniser's tokens.
-        weight: of log-probabilities.
-        bonus: for each word, nats.
+        weight: of what it says, if the recogniser is in doubt of every token.
+        bonus: for each word, nats; likewise.
         unknown_boost: of the class of words that the model does not know.
 
     Raises:
@@ -125,12 +131,13 @@ class LanguageModel:
         self._numbers = {key: k + 2 for k, key in enumerate(keys)}
         self._words = ["<unk>", "</s>", *(likeliest[key][1] for key in keys)]
         self._unigrams = np.array([self.chance + unknown_boost, -math.inf, *(likeliest[key][0] for key in keys)], np.float32)
+        self._spelled = np.array([0.0, 0.0, *(PER_LETTER * len(key) for key in keys)], np.float32)
         pieces = ["" if t == vocabulary.blank else self.speller.key(p) for t, p in enumerate((*vocabulary.pieces, ""))]
         pieces = pieces[: vocabulary.size]
         offset = np.zeros(vocabulary.size + 1, np.int32)
         offset[1:] = np.cumsum([len(piece) for piece in pieces])
         code = np.frombuffer("".join(pieces).encode("utf-32-le"), np.uint32).copy()  # writable, as in NO_SCORES
-        trie = word_trie(keys, self._unigrams[2:], float(self._unigrams[UNKNOWN]))
+        trie = word_trie(keys, self._unigrams[2:] + self._spelled[2:], float(self._unigrams[UNKNOWN]))
         self._scores = LanguageScores(
             *(True, float(weight), float(bonus), trie, code, offset, vocabulary.starts_word, np.zeros((0, 2), np.uint64))
         )
@@ -144,9 +151,10 @@ class LanguageModel:
             self._cache = ScoreCache(self._ask, self.start)
         return self._cache
 
-    def scores(self, cache: ScoreCache) -> LanguageScores:
-        """For compiled code, with what is in a cache by now."""
-        return self._scores._replace(table=cache.table)
+    def scores(self, cache: ScoreCache, doubt: float) -> LanguageScores:
+        """For compiled code, with what is in a cache by now; `doubt` is the recogniser's, of this utterance."""
+        own = self._scores
+        return own._replace(weight=own.weight * doubt, bonus=own.bonus * doubt, table=cache.table)
 
     def number(self, word: str) -> int:
         """The number of a word; `UNKNOWN` if the model does not know it."""
@@ -204,7 +212,8 @@ class LanguageModel:
         )
 
     def _ask(self, state: Any, word: int) -> tuple[float, Any]:
-        return self.score(state, word)
+        score, following = self.score(state, word)
+        return score + float(self._spelled[word]), following
 
 
 @njit

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from nemo_bias.compiled import njit
 from nemo_bias.decoder.automaton import ENTITY, FIRST_EDGE, NO_ENTITY, TARGET, EntityAutomaton, first_edge_of
-from nemo_bias.decoder.frames import NEVER, NearTokens
+from nemo_bias.decoder.frames import NEVER, NearTokens, doubt
 from nemo_bias.decoder.language_model import NO_SCORES, LanguageModel, finished, foreseen
 from nemo_bias.decoder.prefix_beam import (
     AFTER,
@@ -136,10 +136,10 @@ def prefix_search(
     if language_model is None:
         _advance(*arguments, NO_SCORES)
         return _results(search, NO_SCORES)  # type: ignore[no-any-return]
-    cache = language_model.cache()
-    while missing := _advance(*arguments, language_model.scores(cache)):
+    cache, doubted = language_model.cache(), doubt(log_probs, best, settings.blank)
+    while missing := _advance(*arguments, language_model.scores(cache, doubted)):
         cache.fill(search.missing[:missing])
-    return _results(search, language_model.scores(cache))  # type: ignore[no-any-return]
+    return _results(search, language_model.scores(cache, doubted))  # type: ignore[no-any-return]
 
 
 @njit

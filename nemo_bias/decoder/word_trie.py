@@ -22,7 +22,7 @@ class WordTrie(NamedTuple):
         code: [edges] letters, rising at each node.
         target: [edges] nodes.
         word: [nodes] the word that ends here; `UNKNOWN` if there is none.
-        best: [nodes] log-probability, in nats, of the likeliest word that begins so: its unigram, without any context.
+        best: [nodes] what the best word that begins so counts, in nats, without any context.
     """
 
     first: NDArray[np.int32]
@@ -32,22 +32,22 @@ class WordTrie(NamedTuple):
     best: NDArray[np.float32]
 
 
-def word_trie(keys: Sequence[str], unigrams: NDArray[np.float32], unknown: float) -> WordTrie:
+def word_trie(keys: Sequence[str], counts: NDArray[np.float32], unknown: float) -> WordTrie:
     """Builds a trie.
 
     Args:
         keys: distinct, sorted by code point; key ``k`` is word ``k + 2``.
-        unigrams: [keys] log-probabilities, nats.
-        unknown: log-probability of a word that is none of them, nats.
+        counts: [keys] what each counts, nats.
+        unknown: what a word counts that is none of them, nats.
     """
     offset = np.zeros(len(keys) + 1, np.int64)
     offset[1:] = np.cumsum([len(key) for key in keys])
-    trie: WordTrie = _built(np.frombuffer("".join(keys).encode("utf-32-le"), np.uint32), offset, unigrams, unknown)
+    trie: WordTrie = _built(np.frombuffer("".join(keys).encode("utf-32-le"), np.uint32), offset, counts, unknown)
     return trie
 
 
 @njit
-def _built(codes, offset, unigrams, unknown):  # type: ignore[no-untyped-def]
+def _built(codes, offset, counts, unknown):  # type: ignore[no-untyped-def]
     most = 2 + len(codes)
     parent, letter = np.zeros(most, np.int32), np.zeros(most, np.uint32)
     word, best = np.full(most, UNKNOWN, np.int32), np.full(most, unknown, np.float32)
@@ -66,7 +66,7 @@ def _built(codes, offset, unigrams, unknown):  # type: ignore[no-untyped-def]
             parent[nodes], letter[nodes] = way[d], key[d]
             way[d + 1] = nodes
             nodes += 1
-        word[way[len(key)]], best[way[len(key)]] = k + 2, unigrams[k]
+        word[way[len(key)]], best[way[len(key)]] = k + 2, counts[k]
         before = key
     for node in range(nodes - 1, 1, -1):
         best[node] = max(best[node], np.float32(unknown))
