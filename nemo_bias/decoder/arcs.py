@@ -188,14 +188,15 @@ class ArcDecoder:
             found = look_up(log_probs, best, plain_best, words, *context, phones, self.options.lookup_distance)
             arcs = joined_arcs(arcs, found)
         places = places_of(plain, plain_best, labels, words, arcs, blank, boundaries, pieces)
-        biased_words, biased_places = words, places
-        if frames.biased and len(arcs.phrase):
-            biased_labels = log_probs.argmax(axis=1).astype(np.int32)
-            biased_words = greedy_words(biased_labels, blank, boundaries)
-            biased_places = places_of(log_probs, best, biased_labels, biased_words, arcs, blank, boundaries, pieces)
-            places.allowed[:] &= biased_places.allowed
+        heard_words, heard_places = words, places  # what the recogniser writes by itself, if that is not `labels`
+        if (frames.biased or self._language_model is not None) and len(arcs.phrase):
+            heard_labels = log_probs.argmax(axis=1).astype(np.int32)
+            heard_words = greedy_words(heard_labels, blank, boundaries)
+            heard_places = places_of(log_probs, best, heard_labels, heard_words, arcs, blank, boundaries, pieces)
+            if frames.biased:
+                places.allowed[:] &= heard_places.allowed
         facts = facts_of(
-            *(log_probs, best, plain, plain_best, biased_words, arcs, biased_places),
+            *(log_probs, best, plain, plain_best, heard_words, arcs, heard_places),
             *(entities.variant_costs, blank, boundaries, pieces),
         )
         number, rivals = candidates_of(arcs, places, facts, entities.phrase_of[arcs.phrase])
@@ -205,12 +206,15 @@ class ArcDecoder:
         weights = self._weights.at(certainty, frames.biased, listened, self._language_model is not None)
         phrase = entities.phrase_of[arcs.phrase[number]]
         shown = [entities.written_as[form] for form in arcs.phrase[number]]
-        replaced = [self._text_of(words, places.whole_low[arc], places.whole_high[arc]) for arc in number]
+        replaced = [self._text_under(words, places, k) for k in number]
+        heard = (
+            replaced if self._language_model is None else [self._text_under(heard_words, heard_places, k) for k in number]
+        )
         changing = (facts[number, EDITS] > 0) | (facts[number, VARIANT] > 0)
-        common = self._commonness(changing, replaced, shown)
-        sound = self._sound_distances(facts[number], replaced, phrase, entities)
-        heard = self._phone_terms(frames, arcs, places, number, entities)
-        terms = terms_of(facts[number], rivals, common, sound, heard, len(entities))
+        common = self._commonness(changing, heard, shown)
+        sound = self._sound_distances(facts[number], heard, phrase, entities)
+        by_phones = self._phone_terms(frames, arcs, places, number, entities)
+        terms = terms_of(facts[number], rivals, common, sound, by_phones, len(entities))
         terms = np.hstack([terms, self._language_terms(words, arcs, places, number, entities)])
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
         log_odds = terms @ weights + trust + entities.log_weights[arcs.phrase[number]]
@@ -227,8 +231,9 @@ class ArcDecoder:
             slots_of(np.arange(len(kept)), written, writing.arcs, writing.places, words),
         )
 
-    def _text_of(self, words: GreedyWords, low: int, high: int) -> str:
-        return self.vocabulary.text(words.token[low:high].tolist())
+    def _text_under(self, words: GreedyWords, places: Places, arc: int) -> str:
+        """The whole words that an arc replaces."""
+        return self.vocabulary.text(words.token[places.whole_low[arc] : places.whole_high[arc]].tolist())
 
     def _commonness(self, changing: NDArray[np.bool_], replaced: Sequence[str], shown: Sequence[str]) -> NDArray[np.float32]:
         """[n] how common the words are that are replaced, where that changes the text."""
