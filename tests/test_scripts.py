@@ -345,3 +345,11 @@ def test_train_adapter_names_what_is_wrong(manifest, tmp_path):
         fails=True,
     )
     assert nothing.splitlines()[1].startswith(f"train_adapter.py: {tmp_path / 'no.jsonl'}: the manifest cannot be read")
+    (tmp_path / "words.dict").write_text("smith\n")
+    silent = run(
+        *("scripts/train_adapter.py", DEMO / "demo.nemo", "--train", manifest, "--output", tmp_path / "a.pt", "phones={}"),
+        *("training.parts=[phones]", f"training.lexicon={tmp_path / 'words.dict'}"),
+        fails=True,
+    )
+    assert f"\ntrain_adapter.py: {tmp_path / 'words.dict'}:1: " in silent
+    assert not (tmp_path / "a.cache").exists()  # it fails before anything is encoded

@@ -65,19 +65,10 @@ class AdapterTraining(Callback):  # type: ignore[misc]
         self._adapter = adapters[0]
         if len(adapters) > 1:
             raise ValueError("more than one biasing adapter is enabled; disable all but the one to be trained")
-        trained = self._adapter.trained_parts()
-        own = {id(parameter) for part in trained.values() for parameter in part.parameters()}
+        own = {id(parameter) for part in self._adapter.trained_parts().values() for parameter in part.parameters()}
         for parameter in pl_module.parameters():
             parameter.requires_grad_(id(parameter) in own)
-        from nemo_bias.integration.training.contextual_training import ContextualTraining
-        from nemo_bias.integration.training.phone_training import PhoneTraining
-
-        texts, marked = _read_manifests(pl_module)
-        self._parts = []
-        if "contextual" in trained:
-            self._parts.append(ContextualTraining(self._adapter, pl_module, texts, marked, trainer.global_rank))
-        if "phones" in trained:
-            self._parts.append(PhoneTraining(self._adapter, pl_module, texts))
+        self._parts = part_trainings(self._adapter, pl_module, trainer.global_rank)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Draws the list of the batch, and labels it."""
@@ -150,6 +141,31 @@ class AdapterTraining(Callback):  # type: ignore[misc]
                 values = [f"{100 * shown[name]:.1f} % {_when(step)}" for step, shown in measured if name in shown]
                 if values:
                     logging.info(f"nemo_bias: {said} of the validation data: {', '.join(values)}")
+
+
+def part_trainings(adapter: BiasingAdapter, model: Any, rank: int = 0) -> list[PartTraining]:
+    """The trainings of the parts of an adapter that are to be trained.
+
+    Args:
+        adapter: one of the model's.
+        model: its config names the manifests.
+        rank: of this process.
+
+    Raises:
+        LexiconError: the lexicon for the labels of a phone head cannot be used.
+        ValueError: there is nothing to learn in the manifests.
+    """
+    from nemo_bias.integration.training.contextual_training import ContextualTraining
+    from nemo_bias.integration.training.phone_training import PhoneTraining
+
+    trained = adapter.trained_parts()
+    texts, marked = _read_manifests(model)
+    parts: list[PartTraining] = []
+    if "contextual" in trained:
+        parts.append(ContextualTraining(adapter, model, texts, marked, rank))
+    if "phones" in trained:
+        parts.append(PhoneTraining(adapter, model, texts))
+    return parts
 
 
 def _when(step: int) -> str:

@@ -26,6 +26,7 @@ from nemo_bias.evaluation.manifest import read_manifest
 from nemo_bias.integration.encoder.adapter_config import ctc_decoding, ctc_head
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 from nemo_bias.integration.encoder.offering import tokenizer_of
+from nemo_bias.integration.training.adapter_training import part_trainings
 from nemo_bias.integration.training.layer_cache import ENCODED_FIELDS, CachedUtterance, LayerCache, encode_manifest
 
 FRAME_SORTING = 800  # utterances that are sorted by length together, so that batches have little padding
@@ -90,6 +91,9 @@ def train_adapter(model: Any, name: str, run: TrainingRun) -> None:
     model.set_enabled_adapters(enabled=False)
     model.set_enabled_adapters(name, enabled=True)
     model.eval()
+    for section, paths in (("train_ds", list(map(str, run.train))), ("validation_ds", str(run.validation or ""))):
+        model.cfg[section] = {**(model.cfg.get(section) or {}), "manifest_filepath": paths}
+    part_trainings(adapter, model)  # what is wrong is known before the encoder runs for hours
     caches = [
         encode_manifest(model, adapter, path, copy, run.cache, run.audio_dir)
         for path in run.train
@@ -103,8 +107,6 @@ def train_adapter(model: Any, name: str, run: TrainingRun) -> None:
         validation = DataLoader(
             held_out, batch_sampler=FrameBatches(held_out, run.batch_frames, shuffle=False), collate_fn=collate
         )
-    for section, paths in (("train_ds", list(map(str, run.train))), ("validation_ds", str(run.validation or ""))):
-        model.cfg[section] = {**(model.cfg.get(section) or {}), "manifest_filepath": paths}
     batches = FrameBatches(train, run.batch_frames, shuffle=True)
     trainer = Trainer(
         max_steps=run.steps,
