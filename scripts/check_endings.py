@@ -19,10 +19,11 @@ from pathlib import Path
 import torch
 
 from nemo_bias.command_line import command
+from nemo_bias.evaluation.arguments import add_data_arguments, audio_dir_of
 from nemo_bias.evaluation.comparison import Utterances
 from nemo_bias.evaluation.endings import EndingsRow, endings_markdown, measure_endings
 from nemo_bias.evaluation.log_probs_file import read_log_probs
-from nemo_bias.evaluation.manifest import read_manifest
+from nemo_bias.evaluation.manifest import by_source, read_manifest
 from nemo_bias.evaluation.peers import NemoBias
 from nemo_bias.evaluation.recogniser import greedy_texts, log_probs_of
 from nemo_bias.integration.decoding.nemo_decoders import nemo_vocabulary
@@ -55,11 +56,9 @@ def _measure_all(options: argparse.Namespace) -> list[EndingsRow]:
     if model is None:
         log_probs = read_log_probs(options.log_probs, len(items), vocabulary.size)
     else:
-        log_probs = log_probs_of(model, items, options.audio_dir or options.manifest.parent.parent / "audio")
-    sources = [item["audio_filepath"].split("/")[0] for item in items]
+        log_probs = log_probs_of(model, items, audio_dir_of(options, options.manifest))
     rows = []
-    for source in dict.fromkeys(sources):
-        numbers = [k for k in range(len(items)) if sources[k] == source]
+    for source, numbers in by_source(items, options.manifest, options.sources, options.manifest.stem).items():
         own = [log_probs[k] for k in numbers]
         data = Utterances([items[k] for k in numbers], own, greedy_texts(own, vocabulary))
         rows.append(measure_endings(NemoBias(vocabulary), source, data, distractors, options.distractor_count))
@@ -78,9 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tokenizer", type=Path, metavar="T.model", help="SentencePiece model, for --log-probs")
     parser.add_argument("--manifest", required=True, type=Path, metavar="M.jsonl", help="what is said")
-    parser.add_argument("--distractors", required=True, type=Path, metavar="FILE", help="one phrase a line, in fixed order")
+    add_data_arguments(parser)
     parser.add_argument("--distractor-count", type=int, default=1000, metavar="N", help="default: 1000")
-    parser.add_argument("--audio-dir", type=Path, metavar="D", help="default: ../audio beside the manifest's folder")
     parser.add_argument("--show", action="store_true", help="print each word that is lost, too")
     return parser
 

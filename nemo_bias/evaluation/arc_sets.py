@@ -161,7 +161,7 @@ def probabilities(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def experiments_of(
     items: Sequence[Mapping[str, Any]],
-    sources: Sequence[str],
+    sources: Mapping[str, Sequence[int]],
     distractors: Sequence[str],
     sizes: Sequence[int],
     near: Mapping[str, Sequence[str]] | None = None,
@@ -171,21 +171,18 @@ def experiments_of(
 
     Args:
         items: lines of a manifest with `audio_filepath`, `text`, `duration` and `entities`.
-        sources: folders that audio paths start with.
+        sources: the places of the items of each source, as `by_source` gives them.
         distractors: phrases in a fixed order.
         sizes: a list for each: every entity of the source, and so many of the distractors.
         near: by source, the phrases of one more list that sound near what is said; None: there is no such list.
         most_utterances: of each source; None: all.
 
     Raises:
-        ValueError: there is nothing of a source, or there are not enough distractors.
+        ValueError: there are not enough distractors.
     """
     experiments = []
-    for source in sources:
-        numbers = [k for k, item in enumerate(items) if Path(item["audio_filepath"]).parts[0] == source]
-        if not numbers:
-            raise ValueError(f"no audio_filepath starts with {source}/; change --sources")
-        numbers = numbers[:most_utterances]
+    for source, places in sources.items():
+        numbers = list(places[:most_utterances])
         own = [items[k] for k in numbers]
         lists = [experiment_list(own, distractors, size) for size in sizes]
         if near is not None:

@@ -11,7 +11,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -161,6 +160,20 @@ class ComparisonRow:
     real_time_factor: float | None = None
 
 
+def unspoken(items: Iterable[Mapping[str, Any]], distractors: Iterable[str]) -> tuple[str, ...]:
+    """The distinct distractors that share no word with a reference, and are no entity of the data.
+
+    Args:
+        items: lines of a manifest with `text` and `entities`.
+        distractors: phrases.
+    """
+    items = list(items)
+    entities = {entity for item in items for entity in item["entities"]}
+    said = {word for item in items for word in item["text"].split()}
+    fitting = (each for each in distractors if each.split() and each not in entities and said.isdisjoint(each.split()))
+    return tuple(dict.fromkeys(fitting))
+
+
 def experiment_list(
     items: Iterable[Mapping[str, Any]], distractors: Iterable[str], count: int | None = None
 ) -> ExperimentList:
@@ -177,11 +190,10 @@ def experiment_list(
     """
     items = list(items)
     entities = dict.fromkeys(entity for item in items for entity in item["entities"])
-    said = set() if count is None else {word for item in items for word in item["text"].split()}
-    fitting = dict.fromkeys(
-        phrase for phrase in distractors if phrase.split() and phrase not in entities and said.isdisjoint(phrase.split())
-    )
-    chosen = tuple(islice(fitting, count))
+    if count is None:
+        chosen = tuple(dict.fromkeys(phrase for phrase in distractors if phrase.split() and phrase not in entities))
+    else:
+        chosen = unspoken(items, distractors)[:count]
     if count is not None and len(chosen) < count:
         raise ValueError(
             f"{count} distractors wanted, but only {len(chosen)} share no word with a reference; add some, or ask for fewer"
