@@ -9,6 +9,8 @@ import pytest
 import torch
 from conftest import set_anew
 from omegaconf import OmegaConf
+from programs import ROOT
+from programs import run as run_python
 from test_adapter_nemo import (
     NAMES,
     adapted,
@@ -29,8 +31,7 @@ from test_adapter_nemo import (
     write_manifest,
 )
 from test_integration import DEMO, decoding_config, texts, transcribe, transcribe_manifest
-from test_scripts import BIASED, ROOT
-from test_scripts import run as run_python
+from test_scripts import BIASED
 
 from nemo_bias import load_adapter
 from nemo_bias.decoder.search import BiasedBeamSearch
