@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 import nemo_bias
@@ -86,6 +88,9 @@ def check_overrides(overrides):
     given = OmegaConf.from_dotlist([override.lstrip("+") for override in overrides])
     biased_beam_config(OmegaConf.select(given, BIASED_BEAM[:-1])).check()
     typed_config(BiasingAdapterConfig, OmegaConf.select(given, ADAPTER[:-1]) or {}, "adapter")
+    ConfigStore.instance().store("program", OmegaConf.create({"ctc_decoding": {"biased_beam": BiasedBeamConfig}}))
+    with initialize(None, version_base=None):  # as NeMo's programs read them
+        compose("program", [override for override in overrides if override.lstrip("+").startswith(BIASED_BEAM)])
 
 
 @pytest.mark.parametrize("words", commands())
