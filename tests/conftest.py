@@ -7,6 +7,7 @@ import itertools
 import json
 import unicodedata
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from nemo_bias.decoder.probability import PARTS, VARIANTS
 from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
 
+DEMO = Path(__file__).resolve().parent.parent / "scripts" / "demo"
 MARKS = ("'", ",", ".", "?", '"', "-", "(", "▁(", "▁'", "▁-")
 CAPITALS = (*"ABENORST", "▁A", "▁B", "▁T", "▁Bo", "▁N")
 UNSPACED_SCRIPTS = {"CJK", "HIRAGANA", "KATAKANA", "THAI"}
@@ -54,6 +56,15 @@ def cased() -> Vocabulary:
     """The toy subwords, punctuation and capital letters."""
     pieces = (*PIECES, *MARKS, *CAPITALS)
     return Vocabulary(pieces, len(pieces))
+
+
+def restored_demo():
+    """The bundled checkpoint, without the noise that NeMo adds to audio."""
+    from nemo.collections.asr.models import ASRModel
+
+    model = ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu").eval()
+    model.preprocessor.featurizer.dither = 0.0
+    return model
 
 
 def set_anew(model, entities=None, **options) -> None:

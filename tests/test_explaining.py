@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from conftest import set_anew
+from conftest import DEMO, restored_demo, set_anew
 
 from nemo_bias import explain, load_adapter, remove_adapter, remove_entities
 from nemo_bias.integration.decoding.explaining import explain_item
 
-DEMO = Path(__file__).resolve().parent.parent / "scripts" / "demo"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def model():
-    from nemo.collections.asr.models import ASRModel
-
-    model = ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu").eval()
-    model.preprocessor.featurizer.dither = 0.0
-    return model
+    return restored_demo()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from conftest import random_log_probs, speak, weights_file
 
 from nemo_bias.decoder.config import DecodingOptions
-from nemo_bias.decoder.explanation import best_place
+from nemo_bias.decoder.explanation import best_place, explanation_of
 from nemo_bias.decoder.search import BiasedBeamSearch
 
 BARN = ["▁no", "▁b", "o", "r", "n", "▁a"]  # "no born a", in which "born" is heard as "barn"
@@ -35,8 +35,11 @@ def heard(subwords):
 
 
 def explain(decoder, log_probs, phrases, weights=None, phrase=0, **more):
-    (told,) = decoder.explain([phrase], SECONDS, log_probs, decoder.compile(phrases, weights), **more)
-    return told
+    entities = decoder.compile(phrases, weights)
+    evidence = decoder.evidence(log_probs, entities, **more)
+    plain = {name: each[None] for name, each in more.items()}
+    ((transcript,),) = decoder.decode(log_probs[None], lists=entities, **plain)
+    return explanation_of(phrase, entities, evidence, transcript, decoder.vocabulary, decoder.options, SECONDS)
 
 
 def decode(decoder, log_probs, phrases, weights=None):

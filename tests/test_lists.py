@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import set_anew
+from conftest import DEMO, restored_demo, set_anew
 from omegaconf import OmegaConf
 
 import nemo_bias
@@ -25,27 +24,18 @@ from nemo_bias import (
 from nemo_bias.integration.decoding.model_lists import lists_of
 from nemo_bias.integration.encoder.biasing_adapter import biasing_adapters
 
-DEMO = Path(__file__).resolve().parent.parent / "scripts" / "demo"
 LIST = DEMO / "entities.txt"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def restore():
-    from nemo.collections.asr.models import ASRModel
-
-    model = ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu").eval()
-    model.preprocessor.featurizer.dither = 0.0
-    return model
-
-
 @pytest.fixture(scope="module")
 def model():
-    return restore()
+    return restored_demo()
 
 
 @pytest.fixture(scope="module")
 def adapted():
-    model = restore()
+    model = restored_demo()
     load_adapter(model, DEMO / "adapter.pt")
     return model
 
@@ -195,7 +185,7 @@ def test_a_file_is_read_again_when_it_has_changed(model, tmp_path):
 
 
 def test_remove_entities(clips):
-    model = restore()
+    model = restored_demo()
     before = model.cfg.decoding.copy()
     expected = transcribe(model, clips[:2])
     set_entities(model, LIST, nbest=2)
@@ -359,7 +349,7 @@ def test_an_adapter_works_in_a_plain_call(adapted, clips):
 
 
 def test_removing_and_replacing_adapters(clips, nemo_log, tmp_path):
-    model = restore()
+    model = restored_demo()
     set_entities(model, LIST, method="greedy")
     plain = [h.y_sequence for h in transcribe(model, clips[:2])]
     hooks = len(model.encoder._forward_hooks)

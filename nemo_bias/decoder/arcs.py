@@ -60,9 +60,10 @@ class UtteranceFrames(NamedTuple):
 
 @dataclass(frozen=True)
 class ArcEvidence:
-    """What speaks for and against the arcs of an utterance that may be taken, before it is weighed.
+    """What speaks for and against the arcs of an utterance that may be taken.
 
     Attributes:
+        frames: of the utterance.
         phrase: [n] position of each arc's phrase in the list.
         shown: [n] what is written if it is taken.
         start: [n] first frame of each arc.
@@ -76,6 +77,7 @@ class ArcEvidence:
         text_with: the text of the utterance with one arc alone in it, given by its position.
     """
 
+    frames: UtteranceFrames
     phrase: NDArray[np.int32]
     shown: tuple[str, ...]
     start: NDArray[np.int32]
@@ -163,6 +165,7 @@ class ArcDecoder:
         found = self._candidates(frames, entities, -np.inf)
         weights = np.where(found.looked_up[:, None], found.weights + self._weights.looked_up, found.weights)
         return ArcEvidence(
+            frames,
             entities.phrase_of[found.arcs.phrase],
             found.shown,
             *(found.slots.start, found.slots.end),

@@ -76,7 +76,6 @@ class Explanation:
 def explanation_of(
     phrase: int,
     entities: CompiledList,
-    frames: UtteranceFrames,
     evidence: ArcEvidence,
     transcript: Transcript,
     vocabulary: Vocabulary,
@@ -88,13 +87,13 @@ def explanation_of(
     Args:
         phrase: its position in the list.
         entities: the list.
-        frames: of the utterance.
-        evidence: on all its arcs.
+        evidence: on all arcs of the utterance.
         transcript: what was written.
         vocabulary: the model's tokens.
         options: how it was decoded.
         frame_seconds: how long a frame lasts.
     """
+    frames = evidence.frames
     tokens = entities.shortest_tokens(phrase, vocabulary) or ()
     told = Explanation(
         entity=entities.names[phrase],

@@ -24,7 +24,6 @@ from nemo_bias.decoder.alignment import align_near, token_frames
 from nemo_bias.decoder.arcs import ArcDecoder, ArcEvidence, UtteranceFrames
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList, compile_list
-from nemo_bias.decoder.explanation import Explanation, explanation_of
 from nemo_bias.decoder.frames import near_tokens
 from nemo_bias.decoder.language_model import LanguageModel
 from nemo_bias.decoder.lm_file import read_lm
@@ -219,7 +218,7 @@ class BiasedBeamSearch:
         plain: NDArray[np.float32] | None = None,
         phones: NDArray[np.float32] | None = None,
     ) -> ArcEvidence:
-        """Collects the evidence on one utterance with method ``arcs``, to fit or check the weights of its terms.
+        """Collects the evidence on one utterance with method ``arcs``: to explain what it led to, or to fit its weights.
 
         Args:
             log_probs: [T, V] natural logarithms.
@@ -230,58 +229,12 @@ class BiasedBeamSearch:
         Raises:
             ValueError: as `decode` does.
         """
-        return self._arcs.evidence(self._one(log_probs, plain, phones), entities)
-
-    def explain(
-        self,
-        phrases: Sequence[int],
-        frame_seconds: float,
-        log_probs: NDArray[np.float32],
-        entities: CompiledList,
-        plain: NDArray[np.float32] | None = None,
-        phones: NDArray[np.float32] | None = None,
-    ) -> list[Explanation]:
-        """Tells what became of entities in one utterance, with method ``arcs``.
-
-        Args:
-            phrases: positions of entities in the list.
-            frame_seconds: how long a frame lasts.
-            log_probs: [T, V] natural logarithms.
-            entities: the list.
-            plain: [T, V] without an adapter's bias, as in `decode`.
-            phones: [T * sub_frames, phones + 1] of a phone head, as in `decode`.
-
-        Raises:
-            ValueError: as `decode` does.
-        """
-        frames = self._one(log_probs, plain, phones)
-        evidence = self._arcs.evidence(frames, entities)
-        ((transcript,),) = self.decode(
-            frames.log_probs[None],
-            None,
-            entities,
-            1,
-            None if plain is None else frames.plain[None],
-            phones=None if phones is None else phones[None],
-        )
-        return [
-            explanation_of(
-                *(phrase, entities, frames, evidence, transcript),
-                *(self.vocabulary, self.options, frame_seconds),
-            )
-            for phrase in phrases
-        ]
-
-    def _one(
-        self, log_probs: NDArray[np.float32], plain: NDArray[np.float32] | None, phones: NDArray[np.float32] | None
-    ) -> UtteranceFrames:
-        """The frames of one utterance."""
         log_probs = self._checked(log_probs[None], "log_probs")[0]
         plain = log_probs if plain is None else self._checked(plain[None], "plain")[0]
         frames = _frames(log_probs, plain, None, 0, phones)
         if self._language_model is not None:
             frames = frames._replace(labels=self._beam(plain, frames.plain_best, self._no_entities, 1)[0].path)
-        return frames
+        return self._arcs.evidence(frames, entities)
 
     def _checked(self, log_probs: NDArray[np.float32], name: str) -> NDArray[np.float32]:
         log_probs = np.asarray(log_probs)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from conftest import set_anew
+from conftest import DEMO, restored_demo, set_anew
 
-DEMO = Path(__file__).resolve().parents[2] / "scripts" / "demo"
 LOWER = [" ", *"abcdefghijklmnopqrstuvwxyz'"]
 NOTHING = "-"  # in what is heard or said: no letter, where the other has one
 
@@ -87,11 +85,7 @@ def capitals():
 @pytest.fixture(scope="package")
 def demo():
     """The bundled checkpoint."""
-    from nemo.collections.asr.models import ASRModel
-
-    model = ASRModel.restore_from(str(DEMO / "demo.nemo"), map_location="cpu").eval()
-    model.preprocessor.featurizer.dither = 0.0
-    return model
+    return restored_demo()
 
 
 @pytest.fixture(scope="package")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_bias.decoder.explanation import Explanation
+from nemo_bias.decoder.explanation import Explanation, explanation_of
 from nemo_bias.entities import Entity, EntityList
 from nemo_bias.integration.decoding.config import STRATEGY
 from nemo_bias.integration.decoding.model_lists import get_ready, in_use
@@ -61,20 +61,25 @@ def explain_item(model: Any, item: Mapping[str, Any], names: Sequence[str], fold
     if not seen or not seen[0].entities:
         listed = () if prepared.listed is None else prepared.listed.entities
         return [_unlisted(name, listed, prepared.vocabulary.alphabet, prepared.config.language) for name in names]
-    frame = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
-    return [_explained(model, seen[0], name, frame) for name in names]
+    return _explained(model, seen[0], seen[0].entities, names)
 
 
-def _explained(model: Any, decoded: Decoded, name: str, frame_seconds: float) -> Explanation:
-    prepared, entities, log_probs, plain, phones = decoded
-    assert entities is not None
+def _explained(model: Any, decoded: Decoded, entities: CompiledList, names: Sequence[str]) -> list[Explanation]:
+    prepared, search = decoded.prepared, decoded.prepared.search
     alphabet, code = prepared.vocabulary.alphabet, prepared.config.language
-    position = _position(name, entities, alphabet, code)
-    if position is None:
-        listed = prepared.listed.entities if prepared.listed else ()
-        return _unlisted(name, (*listed, *map(Entity, entities.names)), alphabet, code)
-    told = prepared.search.explain([position], frame_seconds, log_probs, entities, plain, phones)[0]
-    return replace(told, attention=_attention(model, entities, position, frame_seconds))
+    frame = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
+    evidence = search.evidence(decoded.log_probs, entities, decoded.plain, decoded.phones)
+    listed = (*(prepared.listed.entities if prepared.listed else ()), *map(Entity, entities.names))
+    told = []
+    for name in names:
+        position = _position(name, entities, alphabet, code)
+        if position is None:
+            told.append(_unlisted(name, listed, alphabet, code))
+            continue
+        own = position, entities, evidence, decoded.transcript
+        each = explanation_of(*own, search.vocabulary, search.options, frame)
+        told.append(replace(each, attention=_attention(model, position, frame)))
+    return told
 
 
 def _position(name: str, entities: CompiledList, alphabet: frozenset[str], code: str) -> int | None:
@@ -99,7 +104,7 @@ def _unlisted(name: str, listed: Sequence[Entity] | EntityList, alphabet: frozen
     return Explanation(name, False, reason)
 
 
-def _attention(model: Any, entities: CompiledList, position: int, frame_seconds: float) -> tuple[float, float] | None:
+def _attention(model: Any, position: int, frame_seconds: float) -> tuple[float, float] | None:
     """The highest attention of the model's adapter to an entity in the utterance that it has just heard, and when."""
     from nemo_bias.integration.encoder.biasing_adapter import enabled_adapters
 

@@ -99,6 +99,7 @@ class Decoded(NamedTuple):
         log_probs: [T, V] natural logarithms.
         plain: [T, V] without an adapter's bias; None if there was none.
         phones: [T * sub_frames, phones + 1] of a phone head; None if none listened.
+        transcript: the best.
     """
 
     prepared: PreparedLists
@@ -106,6 +107,7 @@ class Decoded(NamedTuple):
     log_probs: NDArray[np.float32]
     plain: NDArray[np.float32] | None
     phones: NDArray[np.float32] | None
+    transcript: Transcript
 
 
 _seen: ContextVar[list[Decoded] | None] = ContextVar("nemo_bias_seen", default=None)
@@ -197,6 +199,7 @@ class BiasedBeamInfer:
                             *(prepared, lists[b], log_probs[k, :frames].numpy()),
                             None if unbiased is None else plain_log_probs[k, :frames].numpy(),
                             None if heard is None else heard[k, : frames * sub_frames],
+                            transcripts[k][0],
                         )
                     )
             for b, own_log_probs, length, nbest in zip(with_list, plain_log_probs, lengths, transcripts, strict=True):
