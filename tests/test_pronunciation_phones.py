@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemo_bias.pronunciation.distance import feature_costs, phone_distance
-from nemo_bias.pronunciation.index import index_of, nearest
+from nemo_bias.pronunciation.distance import feature_costs, packed, phone_distance
+from nemo_bias.pronunciation.index import BLOCK, LONGEST, index_of, nearest
 from nemo_bias.pronunciation.phones import IPA_TO_ARPABET, PHONES, arpabet, ipa, read_phones
 
 COSTS = feature_costs()
@@ -125,18 +125,39 @@ def test_distance_is_a_symmetric_edit_distance(a, b):
 
 @settings(deadline=None)  # compiles at first
 @given(
-    pronunciations,
+    st.lists(pronunciations, min_size=1, max_size=4),
     st.lists(st.lists(pronunciations, max_size=2), min_size=1, max_size=12),
     st.integers(0, 12),
     st.integers(1, 4),
     st.sampled_from([0.0, 0.123, 0.317, 0.611, 1.2]),
 )
-def test_the_nearest_entities_are_those_of_an_exhaustive_search(heard, entities, cut, most, farthest):
+def test_the_nearest_entities_are_those_of_an_exhaustive_search(sounds, entities, cut, most, farthest):
+    heard = [phones for phones in sounds for phones in (phones, phones + sounds[0])]  # some begin as the one before
     cut = min(cut, len(entities))
     second = index_of(entities[cut:])
     index = index_of(entities[:cut]).joined(second, np.arange(cut, len(entities), dtype=np.int32))
-    found, distances = nearest(index, np.array(heard, np.int32), COSTS, most, np.float32(farthest))
-    every = [min((phone_distance(np.array(heard), np.array(each), COSTS) for each in own), default=9.9) for own in entities]
-    assert distances == pytest.approx(sorted(value for value in every if value <= farthest)[:most], abs=1e-5)
-    assert [every[entity] for entity in found] == pytest.approx(distances)
-    assert len(set(found.tolist())) == len(found)
+    found, distances = nearest(index, *packed([np.array(each, np.int32) for each in heard]), most, np.float32(farthest))
+    for phones, own_found, own_distances in zip(heard, found.tolist(), distances.tolist(), strict=True):
+        every = [min((float(apart(phones, each)) for each in own), default=np.inf) for own in entities]
+        near = sorted((value, entity) for entity, value in enumerate(every) if value <= np.float32(farthest))[:most]
+        assert list(zip(own_distances, own_found, strict=True)) == near + [(np.inf, -1)] * (most - len(near))
+
+
+def apart(a, b):
+    return np.float32(phone_distance(np.array(a, np.int32), np.array(b, np.int32), COSTS))
+
+
+def test_an_index_of_many_pronunciations_finds_the_nearest():
+    draw = np.random.default_rng(5)
+    said = [tuple(draw.integers(0, 39, draw.integers(1, 20)).tolist()) for _ in range(3 * BLOCK)]
+    found, distances = nearest(index_of([[each] for each in said]), *packed([np.array(said[7]), np.array(said[8])]), 2, 9.9)
+    for phones, own_found, own_distances in zip(said[7:9], found.tolist(), distances, strict=True):
+        near = sorted((apart(phones, each), entity) for entity, each in enumerate(said))[:2]
+        assert own_found == [entity for _, entity in near]
+        assert own_distances.tolist() == [distance for distance, _ in near]
+
+
+def test_what_is_too_long_to_be_a_name_is_never_near():
+    long, short = (1,) * (LONGEST + 1), (1, 2)
+    found, _ = nearest(index_of([[long], [short]]), *packed([np.array(long), np.array(short)]), 2, np.inf)
+    assert found.tolist() == [[-1, -1], [1, -1]]

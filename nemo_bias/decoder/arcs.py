@@ -21,13 +21,14 @@ from nemo_bias.decoder.phone_evidence import PHONE_TERMS, phone_terms_of
 from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights, terms_of
 from nemo_bias.decoder.rewriting import rewrite
 from nemo_bias.decoder.selection import Slots, candidates_of, choose, slots_of
-from nemo_bias.decoder.sounds import packed, sound_distances, word_sounds
+from nemo_bias.decoder.sounds import sound_distances, word_sounds
 from nemo_bias.decoder.spotter import EntityArcs, find_arcs
 from nemo_bias.decoder.suppression import Suppressor
 from nemo_bias.decoder.transcript import LOOKED_UP, SPOTTED, EntitySpan, Transcript, collapsed
 from nemo_bias.decoder.vocabulary import Boundaries, Vocabulary
 from nemo_bias.decoder.words import GreedyWords, greedy_words
 from nemo_bias.decoder.writing import as_written
+from nemo_bias.pronunciation.distance import packed
 
 LEAST_ALTERNATIVE = 0.02  # probability of an entity that the n-best list still tries
 DECISIVE = 1e6  # a gain that no other entities outweigh
@@ -209,10 +210,8 @@ class ArcDecoder:
         weights = self._weights.at(certainty, frames.biased, listened, self._language_model is not None)
         phrase = entities.phrase_of[arcs.phrase[number]]
         shown = [entities.written_as[form] for form in arcs.phrase[number]]
-        replaced = [self._text_under(words, places, k) for k in number]
-        heard = (
-            replaced if self._language_model is None else [self._text_under(heard_words, heard_places, k) for k in number]
-        )
+        replaced = self._texts_under(words, places, number)
+        heard = replaced if self._language_model is None else self._texts_under(heard_words, heard_places, number)
         changing = (facts[number, EDITS] > 0) | (facts[number, VARIANT] > 0)
         common = self._commonness(changing, heard, shown)
         sound = self._sound_distances(facts[number], heard, phrase, entities)
@@ -234,9 +233,11 @@ class ArcDecoder:
             slots_of(np.arange(len(kept)), written, writing.arcs, writing.places, words),
         )
 
-    def _text_under(self, words: GreedyWords, places: Places, arc: int) -> str:
-        """The whole words that an arc replaces."""
-        return self.vocabulary.text(words.token[places.whole_low[arc] : places.whole_high[arc]].tolist())
+    def _texts_under(self, words: GreedyWords, places: Places, number: NDArray[np.int64]) -> list[str]:
+        """[n] the whole words that arcs replace."""
+        runs = list(zip(places.whole_low[number].tolist(), places.whole_high[number].tolist(), strict=True))
+        texts = {run: self.vocabulary.text(words.token[slice(*run)].tolist()) for run in set(runs)}
+        return [texts[run] for run in runs]
 
     def _commonness(self, changing: NDArray[np.bool_], replaced: Sequence[str], shown: Sequence[str]) -> NDArray[np.float32]:
         """[n] how common the words are that are replaced, where that changes the text."""

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from nemo_bias.compiled import njit
 from nemo_bias.decoder.alignment import align, token_frames
 from nemo_bias.decoder.entity_list import CompiledList
-from nemo_bias.decoder.sounds import Sounds, packed
+from nemo_bias.decoder.sounds import Sounds
 from nemo_bias.decoder.spotter import EntityArcs
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.decoder.words import GreedyWords
+from nemo_bias.pronunciation.distance import packed
 from nemo_bias.pronunciation.heard import heard_phones
 from nemo_bias.pronunciation.index import nearest
 
@@ -59,7 +60,7 @@ def look_up(
         said, offsets = heard_phones(phones, starts[:, 0], starts[:, 1], phones.shape[1] - 1)
         heard += np.split(said, offsets[1:-1])
         runs = np.concatenate([runs, runs])
-    found = _nearest_of_each(entities.index, *packed(heard), sounds.costs, np.float32(farthest))
+    found, _ = nearest(entities.index, *packed(heard), NEAREST, np.float32(farthest))
     run_of, form_of, first_token = [], [], [0]
     tokens: list[int] = []
     for k, phrase in zip(np.nonzero(found >= 0)[0].tolist(), found[found >= 0].tolist(), strict=True):
@@ -74,17 +75,6 @@ def look_up(
         *(np.array(tokens, np.int32), np.array(first_token, np.int32), vocabulary.blank),
     )
     return arcs
-
-
-@njit
-def _nearest_of_each(index, heard, first_heard, costs, farthest):  # type: ignore[no-untyped-def]
-    """[queries, NEAREST] the entities that sound most like each of what was heard; -1 where there are fewer."""
-    found = np.full((len(first_heard) - 1, NEAREST), -1, np.int32)
-    for k in range(len(found)):
-        if first_heard[k] < first_heard[k + 1]:
-            entities, _ = nearest(index, heard[first_heard[k] : first_heard[k + 1]], costs, NEAREST, farthest)
-            found[k, : len(entities)] = entities
-    return found
 
 
 @njit

@@ -74,13 +74,6 @@ class Sounds:
         return [known[text] for text in texts]
 
 
-def packed(arrays: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Arrays of phones one after the other, and [arrays + 1] where each begins."""
-    first = np.zeros(len(arrays) + 1, np.int32)
-    np.cumsum([len(each) for each in arrays], out=first[1:])
-    return np.concatenate([*arrays, np.zeros(0, np.int32)]), first
-
-
 @njit
 def sound_distances(heard, first_heard, phrase, said, costs):  # type: ignore[no-untyped-def]
     """How far what was heard lies from how phrases are said.

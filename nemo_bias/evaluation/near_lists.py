@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nemo_bias.evaluation.endings import stems
 from nemo_bias.evaluation.occurrences import Words
-from nemo_bias.pronunciation.distance import feature_costs
-from nemo_bias.pronunciation.index import PronunciationIndex, index_of, nearest
-from nemo_bias.pronunciation.phones import Phones
+from nemo_bias.pronunciation.distance import packed
+from nemo_bias.pronunciation.index import index_of, nearest
 from nemo_bias.pronunciation.pronouncer import Pronouncer
-
-_FIRST_LIMIT = 0.05  # the search is fast within a small distance, so it starts with one and widens it
 
 
 def near_distractors(
@@ -75,22 +71,8 @@ def near_phrases(items: Iterable[Mapping[str, Any]], pool: Iterable[str], count:
     if not targets:
         raise ValueError("no reference has a pronunciation, so nothing is near; give a manifest of English speech")
     index = index_of([[target] for target in targets])
-    limit = _FIRST_LIMIT
-    distances = _nearest_distances(queries, index, limit)
-    while np.isfinite(distances).sum() < count:
-        limit *= 2
-        distances = _nearest_distances(queries, index, limit)
-    return [candidates[k] for k in np.argsort(distances, kind="stable")[:count]]
-
-
-def _nearest_distances(queries: Sequence[Phones], index: PronunciationIndex, limit: float) -> NDArray[np.float64]:
-    """[queries] the distance of the nearest pronunciation of an index; infinite where none lies within the limit."""
-    costs, distances = feature_costs(), np.full(len(queries), np.inf)
-    for k, query in enumerate(queries):
-        _, found = nearest(index, np.array(query, np.int32), costs, 1, np.float32(limit))
-        if len(found):
-            distances[k] = found[0]
-    return distances
+    _, distances = nearest(index, *packed([np.array(query, np.int32) for query in queries]), 1, np.float32(np.inf))
+    return [candidates[k] for k in np.argsort(distances[:, 0], kind="stable")[:count]]
 
 
 class _Said:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +40,7 @@ _RHOTIC = 0.25  # ER beside another vowel
 _LIKE_A_VOWEL = {("Y", "IY"): 0.3, ("Y", "IH"): 0.4, ("W", "UW"): 0.3, ("W", "UH"): 0.4, ("R", "ER"): 0.3, ("W", "OW"): 0.5}
 _VOWEL_CONSONANT = 1.2
 _GAP = 0.7
+COST_UNIT = 1 / 128  # costs are multiples of it, so sums of them are exact
 _WEAK_GAPS = {"AH": 0.5, "IH": 0.6, "HH": 0.5, "T": 0.6, "D": 0.6, "R": 0.6, "Y": 0.5, "W": 0.6}
 
 
@@ -54,7 +57,8 @@ def feature_costs() -> NDArray[np.float32]:
         for j, b in enumerate(PHONES):
             if i != j:
                 costs[i, j] = _substitution(a, b)
-    return costs
+    rounded: NDArray[np.float32] = np.rint(costs / np.float32(COST_UNIT)) * np.float32(COST_UNIT)
+    return rounded
 
 
 def _substitution(a: str, b: str) -> float:
@@ -67,6 +71,13 @@ def _substitution(a: str, b: str) -> float:
         of_manner = 0.0 if manner == other_manner else _MANNERS[frozenset((manner, other_manner))]
         return min(1.0, _VOICING * (voiced != other_voiced) + _PLACE * abs(place - other_place) + of_manner)
     return _LIKE_A_VOWEL.get((a, b), _LIKE_A_VOWEL.get((b, a), _VOWEL_CONSONANT))
+
+
+def packed(arrays: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Arrays of phones one after the other, and [arrays + 1] where each begins."""
+    first = np.zeros(len(arrays) + 1, np.int32)
+    np.cumsum([len(each) for each in arrays], out=first[1:])
+    return np.concatenate([*arrays, np.zeros(0, np.int32)]), first
 
 
 @njit

@@ -1,7 +1,8 @@
-"""Which of many pronunciations are nearest, by `nemo_bias.pronunciation.distance.phone_distance`, without trying them all.
+"""Which of many pronunciations are nearest, by `nemo_bias.pronunciation.distance.phone_distance`.
 
-The pronunciations form a trie in depth-first order. One row of the edit distance serves all that share the phones so far,
-and a branch is left as soon as none of its pronunciations can be near enough. The result is exact.
+The pronunciations lie side by side, the longest first, so one pass of the edit distance goes through many of them at once,
+in the vector units of the processor. That is several times as fast as a trie, whose branches can hardly ever be left early:
+of a thousand names, the third nearest to any word is not near. Sounds that begin alike share a pass. The result is exact.
 """
 
 from __future__ import annotations
@@ -13,155 +14,187 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_bias.compiled import njit
-from nemo_bias.pronunciation.phones import Phones
+from nemo_bias.pronunciation.distance import COST_UNIT, feature_costs
+from nemo_bias.pronunciation.phones import PHONES, Phones
 
-ROUNDING = np.float32(1e-4)  # more than the bounds of a branch may be wrong by
+GAP = len(PHONES)  # what stands for a phone that is inserted or deleted
+BLOCK = 1024  # pronunciations that are gone through together: their rows of the edit distance fit a fast cache
+LONGEST = 150  # phones; the costs of longer ones might overflow, and no three words have as many
+_COSTS = np.rint(feature_costs() / COST_UNIT).astype(np.uint8)
 
 
 class PronunciationIndex(NamedTuple):
-    """A trie of the pronunciations of entities, in depth-first order; node 0 is the root.
+    """The pronunciations of entities, in blocks; in each, the longest first.
 
     Attributes:
-        phone: [nodes] the phone that leads to each node.
-        depth: [nodes] phones between it and the root.
-        deepest: [nodes] the greatest depth in its subtree.
-        after: [nodes] the first node behind its subtree.
-        first_owner: [nodes + 1]; at node ``n`` pronunciations of ``owner[first_owner[n]:first_owner[n + 1]]`` end.
-        owner: [pronunciations] the entities that they are of.
+        owner: [pronunciations] the entity that each is of.
+        length: [pronunciations] phones of each.
+        width: [columns] those of a block that have more than no phone, more than one, and so on.
+        cost: [blocks * (GAP + 1) * their phones] for each block, each phone and the gap: in units of `COST_UNIT`, what it
+            costs to take it for the first phone of all of the block's pronunciations, for the second of those that have
+            one, and so on.
+        first_owner: [blocks + 1] each block's first pronunciation.
+        first_width: [blocks + 1] each block's first column.
+        first_cost: [blocks + 1] each block's first cost.
     """
 
-    phone: NDArray[np.int32]
-    depth: NDArray[np.int32]
-    deepest: NDArray[np.int32]
-    after: NDArray[np.int32]
-    first_owner: NDArray[np.int32]
     owner: NDArray[np.int32]
+    length: NDArray[np.int32]
+    width: NDArray[np.int32]
+    cost: NDArray[np.uint8]
+    first_owner: NDArray[np.int64]
+    first_width: NDArray[np.int64]
+    first_cost: NDArray[np.int64]
 
     def joined(self, other: PronunciationIndex, entity: NDArray[np.int32]) -> PronunciationIndex:
         """Both as one; `entity` has the new numbers of the entities of `other`. Costs a copy, and no sorting."""
-        nodes, owners = len(self.phone), len(self.owner)
-        joined = PronunciationIndex(
-            np.concatenate([self.phone, other.phone[1:]]),
-            np.concatenate([self.depth, other.depth[1:]]),
-            np.concatenate([self.deepest, other.deepest[1:]]),
-            np.concatenate([self.after, other.after[1:] + np.int32(nodes - 1)]),
-            np.concatenate([self.first_owner, other.first_owner[2:] + np.int32(owners)]),
+        return PronunciationIndex(
             np.concatenate([self.owner, entity[other.owner]]),
+            *(np.concatenate([mine, theirs]) for mine, theirs in zip(self[1:4], other[1:4], strict=True)),
+            *(np.concatenate([mine, theirs[1:] + mine[-1]]) for mine, theirs in zip(self[4:], other[4:], strict=True)),
         )
-        joined.after[0], joined.deepest[0] = len(joined.phone), max(self.deepest[0], other.deepest[0])
-        return joined
 
 
 def index_of(pronunciations: Sequence[Sequence[Phones]]) -> PronunciationIndex:
-    """An index of the pronunciations of entities; an entity without any is never found."""
-    entries = sorted({(tuple(each), owner) for owner, own in enumerate(pronunciations) for each in own if len(each)})
-    phone, depth, owner_count, owners = [-1], [0], [0], []
-    path: Phones = ()
-    for phones, owner in entries:
-        shared = 0
-        while shared < min(len(path), len(phones)) and path[shared] == phones[shared]:
-            shared += 1
-        phone += phones[shared:]
-        depth += range(shared + 1, len(phones) + 1)
-        owner_count += [0] * (len(phones) - shared)
-        owner_count[-1] += 1
-        owners.append(owner)
-        path = phones
-    depths = np.array(depth, np.int32)
-    deepest, after = _subtrees(depths)
-    first_owner = np.concatenate([np.zeros(1, np.int32), np.cumsum(owner_count, dtype=np.int32)])
-    return PronunciationIndex(np.array(phone, np.int32), depths, deepest, after, first_owner, np.array(owners, np.int32))
+    """An index of the pronunciations of entities; an entity without any, up to `LONGEST` phones, is never found."""
+    entries = {(tuple(each), owner) for owner, own in enumerate(pronunciations) for each in own if 0 < len(each) <= LONGEST}
+    ordered = sorted(entries, key=lambda entry: (-len(entry[0]), entry))
+    widths: list[int] = []
+    blocks, first_owner, first_width, first_cost = [np.zeros(0, np.uint8)], [0], [0], [0]
+    for start in range(0, len(ordered), BLOCK):
+        block = [phones for phones, _ in ordered[start : start + BLOCK]]
+        columns = [[phones[k] for phones in block if k < len(phones)] for k in range(len(block[0]))]
+        widths += map(len, columns)
+        blocks.append(_COSTS[:, np.concatenate(columns)].reshape(-1))
+        first_owner.append(start + len(block))
+        first_width.append(len(widths))
+        first_cost.append(first_cost[-1] + len(blocks[-1]))
+    return PronunciationIndex(
+        np.array([owner for _, owner in ordered], np.int32),
+        np.array([len(phones) for phones, _ in ordered], np.int32),
+        np.array(widths, np.int32),
+        np.concatenate(blocks),
+        *(np.array(first, np.int64) for first in (first_owner, first_width, first_cost)),
+    )
 
 
 @njit
-def _subtrees(depth):  # type: ignore[no-untyped-def]
-    """The greatest depth in each node's subtree, and the first node behind it."""
-    deepest, after = depth.copy(), np.full(len(depth), len(depth), np.int32)
-    branch = np.empty(np.max(depth) + 1, np.int32)  # the nodes on the path to the current one
-    on_branch = 0
-    for node in range(len(depth)):
-        while on_branch > depth[node]:
-            on_branch -= 1
-            after[branch[on_branch]] = node
-        branch[on_branch] = node
-        on_branch += 1
-        for k in range(on_branch):
-            deepest[branch[k]] = max(deepest[branch[k]], depth[node])
-    return deepest, after
-
-
-@njit
-def nearest(index, heard, costs, most, farthest):  # type: ignore[no-untyped-def]
+def nearest(index, heard, first_heard, most, farthest):  # type: ignore[no-untyped-def]
     """The entities with the nearest pronunciations.
 
     Args:
         index: of all entities.
-        heard: [N] phone ids.
-        costs: [phones + 1, phones + 1], see `nemo_bias.pronunciation.distance.feature_costs`.
-        most: entities wanted, at least 1.
+        heard: phone ids, one sound after the other.
+        first_heard: [sounds + 1] where each begins. One that begins as the one before it costs only what comes after that.
+        most: entities wanted for each, at least 1.
         farthest: the greatest distance that counts.
 
     Returns:
-        [n] entities and [n] distances of at most `most` entities, nearest first.
+        [sounds, most] entities, nearest first, of equally near ones the first of the list; -1 where there are fewer. And
+        their distances, infinite there.
     """
-    entities, distances = np.empty(most, np.int32), np.empty(most, np.float32)
-    found = 0
-    length, gap = len(heard), len(costs) - 1
-    cheapest = costs[gap, :gap].min()
-    substitute, delete = np.empty((gap, length), np.float32), np.empty(length, np.float32)
-    for k in range(length):
-        delete[k] = costs[heard[k], gap]
-        for phone in range(gap):
-            substitute[phone, k] = costs[heard[k], phone]
-    rows = np.empty((index.deepest[0] + 1, length + 1), np.float32)
-    rows[0, 0] = 0
-    for k in range(length):
-        rows[0, k + 1] = rows[0, k] + delete[k]
-    bound = np.float32(farthest)
-    node = 1
-    while node < len(index.phone):
-        depth, deepest, phone = index.depth[node], index.deepest[node], index.phone[node]
-        above, row, of_phone, insert = rows[depth - 1], rows[depth], substitute[phone], costs[gap, phone]
-        near = False
-        for k in range(length + 1):
-            cost = above[k] + insert
-            if k > 0:
-                cost = min(above[k - 1] + of_phone[k - 1], cost, row[k - 1] + delete[k - 1])
-            row[k] = cost
-            # If all other phones match, the pronunciation ends at this depth. One that ends below or above lacks as many
-            # phones or has as many too many; a longer one may cost `bound` more for each of its phones.
-            end = depth + length - k
-            inside = min(end, deepest)
-            reach = bound * max(length, inside) + max(np.float32(0), bound - cheapest) * (deepest - inside)
-            near |= cost + cheapest * (end - inside) <= reach + ROUNDING
-        if index.first_owner[node] < index.first_owner[node + 1]:
-            distance = row[length] / max(depth, length)
-            if distance <= bound:
-                for n in range(index.first_owner[node], index.first_owner[node + 1]):
-                    found = _put(entities, distances, found, index.owner[n], distance)
-                if found == most:
-                    bound = min(bound, distances[found - 1])
-        node = node + 1 if near else index.after[node]
-    return entities[:found], distances[:found]
+    sounds = len(first_heard) - 1
+    entities, distances = np.full((sounds, most), -1, np.int32), np.full((sounds, most), np.inf, np.float32)
+    for block in range(len(index.first_owner) - 1):
+        owner = index.owner[index.first_owner[block] : index.first_owner[block + 1]]
+        width = index.width[index.first_width[block] : index.first_width[block + 1]]
+        cost = index.cost[index.first_cost[block] : index.first_cost[block + 1]].reshape(GAP + 1, -1)
+        start = np.zeros(len(width) + 2, np.int64)  # in a row: of the pronunciations cut to no phone, to one, ...
+        start[1] = len(owner)
+        start[2:] = len(owner) + np.cumsum(width)
+        silence = _inserted(cost[GAP], start)
+        row = silence  # the costs of what was heard so far
+        spare = np.empty((2, len(silence)), np.int16)
+        heard_before = heard[:0]
+        for k in range(sounds):
+            now = heard[first_heard[k] : first_heard[k + 1]]
+            if len(now) == 0 or len(now) > LONGEST:
+                continue
+            known = len(heard_before)
+            if known == 0 or known > len(now) or not np.array_equal(now[:known], heard_before):
+                known = 0
+                row = silence
+            for n in range(known, len(now)):
+                _go_on(row, spare[n % 2], cost[now[n]], cost[GAP], np.int16(_COSTS[now[n], GAP]), start)
+                row = spare[n % 2]
+            heard_before = now
+            for length in range(1, len(width) + 1):
+                first = width[length] if length < len(width) else 0
+                longer = max(length, len(now))
+                limit = _units(min(farthest, distances[k, -1]), longer)
+                own = row[start[length] + first : start[length] + width[length - 1]]
+                for n in range(len(own)):
+                    if own[n] <= limit:
+                        distance = np.float32(own[n] * COST_UNIT / longer)
+                        if distance <= farthest:
+                            _put(entities[k], distances[k], owner[first + n], distance)
+                            limit = _units(min(farthest, distances[k, -1]), longer)
+    return entities, distances
 
 
 @njit
-def _put(entities, distances, found, entity, distance):  # type: ignore[no-untyped-def]
-    """Puts an entity among those found, nearest first, unless it is there already as near; returns how many there are."""
-    place = found
-    for k in range(found):
+def _units(distance, longer):  # type: ignore[no-untyped-def]
+    """The cost of a distance, in whole units, rounded up."""
+    return np.int16(min(np.float32(32767), distance * longer / COST_UNIT + 1))
+
+
+@njit
+def _inserted(inserted, start):  # type: ignore[no-untyped-def]
+    """The row of the edit distance before anything was heard."""
+    row = np.zeros(start[-1], np.int16)
+    for k in range(1, len(start) - 1):
+        low, high, width = start[k - 1], start[k], start[k + 1] - start[k]
+        _add(row[low : low + width], inserted[high - start[1] : high - start[1] + width], row[high : high + width])
+    return row
+
+
+@njit
+def _add(shorter, inserted, row):  # type: ignore[no-untyped-def]
+    """[n] of inserting one more phone; vectors."""
+    for n in range(len(row)):
+        row[n] = np.int16(shorter[n] + np.int16(inserted[n]))
+
+
+@njit
+def _go_on(last, row, taken, inserted, left_out, start):  # type: ignore[no-untyped-def]
+    """The row of the edit distance after one more phone, given the last one."""
+    for n in range(start[1]):
+        row[n] = np.int16(last[n] + left_out)
+    for k in range(1, len(start) - 1):
+        low, high, width = start[k - 1], start[k], start[k + 1] - start[k]
+        own = high - start[1]
+        _cheapest(
+            last[low : low + width],
+            last[high : high + width],
+            row[low : low + width],
+            taken[own : own + width],
+            inserted[own : own + width],
+            left_out,
+            row[high : high + width],
+        )
+
+
+@njit
+def _cheapest(last_shorter, last, shorter, taken, inserted, left_out, row):  # type: ignore[no-untyped-def]
+    """[n] of taking the phone for the pronunciations' own, of leaving it out, and of inserting theirs; vectors."""
+    for n in range(len(row)):
+        take = np.int16(last_shorter[n] + np.int16(taken[n]))
+        leave = np.int16(last[n] + left_out)
+        insert = np.int16(shorter[n] + np.int16(inserted[n]))
+        cost = take if take < leave else leave
+        row[n] = cost if cost < insert else insert
+
+
+@njit
+def _put(entities, distances, entity, distance):  # type: ignore[no-untyped-def]
+    """Puts an entity among the nearest, unless it is there already as near."""
+    place = len(entities) - 1
+    for k in range(len(entities)):
         if entities[k] == entity:
             place = k
-    if place < found and distances[place] <= distance:
-        return found
-    if place == found and found == len(entities):
-        place -= 1
-        if distances[place] <= distance:
-            return found
-    elif place == found:
-        found += 1
-    while place > 0 and distances[place - 1] > distance:
+    if (distances[place], entities[place]) <= (distance, entity):
+        return
+    while place > 0 and (distances[place - 1], entities[place - 1]) > (distance, entity):
         entities[place], distances[place] = entities[place - 1], distances[place - 1]
         place -= 1
     entities[place], distances[place] = entity, distance
-    return found
