@@ -68,6 +68,7 @@ class Candidates(NamedTuple):
     what: Any  # [rows, 2] row of the beam, token that extends it or STAY
     rank: Any  # [rows] mass + bonus + what the language model adds
     mass: Any  # [rows]
+    future: Any  # [rows] of equal ones, all that follows counts the same; 0: of no other
     size: Any  # [1]
 
 
@@ -141,26 +142,50 @@ def stay(beam, stayed, row, settings):  # type: ignore[no-untyped-def]
 @njit
 def keep(beam, i, following, c):  # type: ignore[no-untyped-def]
     """Row `c` of another beam becomes prefix `i`."""
-    following.ints[c], following.reals[c] = beam.ints[i], beam.reals[i]
+    for k in range(beam.ints.shape[1]):
+        following.ints[c, k] = beam.ints[i, k]
+    for k in range(beam.reals.shape[1]):
+        following.reals[c, k] = beam.reals[i, k]
     following.hashes[c], following.before[c] = beam.hashes[i], beam.before[i]
 
 
-@njit
-def offer(candidates, i, token, rank, mass):  # type: ignore[no-untyped-def]
-    """Puts a candidate in its place if it is among the best."""
+@njit(inline="always")
+def least_rank(candidates, margin):  # type: ignore[no-untyped-def]
+    """Candidates need a higher rank: than `margin` below the best, and than the last one of a full beam."""
     size = candidates.size[0]
-    if size == len(candidates.rank):
-        if rank <= candidates.rank[size - 1]:
-            return
-        size -= 1
-    k = size
+    if size == 0:
+        return -np.inf
+    least = candidates.rank[0] - margin
+    return max(least, candidates.rank[-1]) if size == len(candidates.rank) else least
+
+
+@njit
+def offer(candidates, i, token, rank, mass, future, margin):  # type: ignore[no-untyped-def]
+    """Puts a candidate in its place if it is among the best, and the best of its future."""
+    if rank <= least_rank(candidates, margin):
+        return
+    size = candidates.size[0]
+    k = min(size, len(candidates.rank) - 1)  # which gives way
+    if future != 0:
+        for other in range(size):
+            if candidates.future[other] == future:
+                if candidates.rank[other] >= rank:
+                    return
+                k = other
+    candidates.size[0] = max(size, k + 1)
     while k > 0 and candidates.rank[k - 1] < rank:
         candidates.rank[k], candidates.mass[k] = candidates.rank[k - 1], candidates.mass[k - 1]
-        candidates.what[k] = candidates.what[k - 1]
+        candidates.what[k], candidates.future[k] = candidates.what[k - 1], candidates.future[k - 1]
         k -= 1
-    candidates.rank[k], candidates.mass[k] = rank, mass
+    candidates.rank[k], candidates.mass[k], candidates.future[k] = rank, mass, future
     candidates.what[k, 0], candidates.what[k, 1] = i, token
-    candidates.size[0] = size + 1
+
+
+@njit
+def drop_hopeless(candidates, margin):  # type: ignore[no-untyped-def]
+    """Drops those that lie `margin` below the best, which may have come after them."""
+    while candidates.rank[candidates.size[0] - 1] <= candidates.rank[0] - margin:
+        candidates.size[0] -= 1
 
 
 @njit
@@ -170,7 +195,8 @@ def extend(beam, i, token, following, c, mass, memory, boundaries, frame):  # ty
     memory.used[NODES] += 1
     memory.tree[node, 0], memory.tree[node, 1], memory.tree[node, 2] = token, beam.ints[i, NODE], frame
     span = beam.ints[i, CLOSED if word_ends(beam, i, token, boundaries) else KEPT]
-    following.ints[c], following.reals[c] = 0, 0.0
+    following.ints[c, :] = 0
+    following.reals[c, :] = 0.0
     following.ints[c, NODE], following.ints[c, LAST], following.ints[c, LENGTH] = node, token, beam.ints[i, LENGTH] + 1
     following.ints[c, KEPT], following.ints[c, CLOSED] = span, span
     following.reals[c, IN_BLANK], following.reals[c, IN_TOKEN] = NEVER, mass

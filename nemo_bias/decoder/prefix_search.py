@@ -1,8 +1,9 @@
 """CTC prefix beam search, plain or with adaptive subword boosting.
 
 A *prefix* is a token sequence; its mass is the probability, summed over all paths, that the frames so far write it
-(Graves 2012; Hannun et al. 2014, arXiv 1408.2873). Every frame keeps the `beam_size` best prefixes. They are ranked by mass
-plus bonus, and the two are never mixed: masses merge as probabilities do, a bonus belongs to the entities of the prefix.
+(Graves 2012; Hannun et al. 2014, arXiv 1408.2873). Every frame keeps the `beam_size` best prefixes, unless they lie far
+below the best. They are ranked by mass plus bonus, and the two are never mixed: masses merge as probabilities do, a bonus
+belongs to the entities of the prefix.
 
 *Adaptive subword boosting* raises a prefix token by token while it follows the entity automaton, and gives back what was
 raised when the match breaks off. A match starts at a word boundary only (see `nemo_bias.decoder.vocabulary`). The bonus of
@@ -10,8 +11,10 @@ an entity that has been written is *closed*: it counts while the text ends there
 that continues the word gives it back.
 
 *A language model* adds what it says of the words that have ended, and foresees of the one that has begun (see
-`nemo_bias.decoder.language_model`). The compiled search stops at a frame in which it needs a score that the cache does not
-hold, Python asks the model for all that this frame needs, and the search goes on.
+`nemo_bias.decoder.language_model`). Of prefixes that it makes no difference between, whatever follows, only the best is
+kept: they have the same last words, as many as it looks back on, and the same letters since. So the beam holds what is worth
+telling apart, and does as well as one of twice its size without that. The compiled search stops at a frame in which it needs
+a score that the cache does not hold, Python asks the model for all that this frame needs, and the search goes on.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from nemo_bias.decoder.prefix_beam import (
     AT,
     BASE,
     CLOSED,
+    CONTEXT,
     ENDED,
     FIRST,
     FORESEEN,
@@ -44,10 +48,13 @@ from nemo_bias.decoder.prefix_beam import (
     SPANS,
     STAY,
     TURN,
+    WORD,
     Candidates,
     Search,
+    drop_hopeless,
     extend,
     keep,
+    least_rank,
     log_add,
     mass_before,
     new_beam,
@@ -56,8 +63,9 @@ from nemo_bias.decoder.prefix_beam import (
     stay,
     word_ends,
 )
-from nemo_bias.decoder.prefix_words import any_starts, before_word, end_sentences, end_words, most_said, note_word
+from nemo_bias.decoder.prefix_words import any_starts, before_word, end_sentences, end_words, future_of, most_said, note_word
 from nemo_bias.decoder.vocabulary import Boundaries
+from nemo_bias.decoder.word_trie import ROOT
 
 
 class SearchSettings(NamedTuple):
@@ -67,7 +75,8 @@ class SearchSettings(NamedTuple):
         blank: id of the blank.
         boundaries: where words may begin and end.
         beam_size: prefixes kept after each frame; 1 keeps the best path instead, as greedy decoding does.
-        margin: tokens further below a frame's best than this many nats do not extend a prefix in it.
+        margin: tokens further below a frame's best than this many nats do not extend a prefix in it, and prefixes so far
+            below the best one are dropped.
         boost: adaptive boosting: the most that a token of an entity is raised, in nats; 0 for none.
         boost_floor: the part of `boost` that such a token gets even if it is the frame's best.
     """
@@ -147,7 +156,9 @@ def _new_search(log_probs, settings):  # type: ignore[no-untyped-def]
     size = settings.beam_size
     beams = (new_beam(size), new_beam(size))
     beams[0].size[0] = 1
-    candidates = Candidates(np.empty((size, 2), np.int32), np.empty(size), np.empty(size), np.zeros(1, np.int64))
+    candidates = Candidates(
+        np.empty((size, 2), np.int32), np.empty(size), np.empty(size), np.zeros(size, np.uint64), np.zeros(1, np.int64)
+    )
     stamps = np.zeros(log_probs.shape[1] + 1, np.int64)
     missing = np.empty((size, 2), np.int32)
     return Search(
@@ -169,12 +180,13 @@ def _advance(search, log_probs, best, near, settings, automaton, weights, node_w
                 return missing
         stay(beam, stayed, row, settings)
         candidates.size[0] = 0
-        _offer_stays(beam, stayed, candidates, memory, node_weight, settings)
+        _offer_stays(beam, stayed, candidates, memory, node_weight, settings, scores)
         for i in range(beam.size[0]):
             _stamp_taken(i, beam, stamps)
             _offer_extensions(
                 i, beam, candidates, memory, row, top, tokens, stamps, settings, automaton, node_weight, scores
             )
+        drop_hopeless(candidates, settings.margin + settings.boost)
         for c in range(candidates.size[0]):
             i, token = candidates.what[c]
             if token == STAY:
@@ -204,7 +216,7 @@ def node_weights(automaton, weights):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _offer_stays(beam, stayed, candidates, memory, node_weight, settings):  # type: ignore[no-untyped-def]
+def _offer_stays(beam, stayed, candidates, memory, node_weight, settings, scores):  # type: ignore[no-untyped-def]
     for i in range(beam.size[0]):
         if settings.beam_size == 1:
             if stayed.reals[i, IN_BLANK] >= stayed.reals[i, IN_TOKEN]:
@@ -216,7 +228,14 @@ def _offer_stays(beam, stayed, candidates, memory, node_weight, settings):  # ty
         if stayed.ints[i, AT] > 0:
             raised = stayed.reals[i, OPEN] * node_weight[stayed.ints[i, AT]]
             bonus = max(bonus, memory.total[stayed.ints[i, BASE]] + raised)
-        offer(candidates, i, STAY, mass + bonus + stayed.reals[i, FORESEEN], mass)
+        future = _future(stayed.ints[i, CONTEXT], stayed.ints[i, WORD], settings, scores)
+        offer(candidates, i, STAY, mass + bonus + stayed.reals[i, FORESEEN], mass, future, settings.margin + settings.boost)
+
+
+@njit(inline="always")
+def _future(context, node, settings, scores):  # type: ignore[no-untyped-def]
+    """See `future_of`; 0 without a language model, and with adaptive boosting, where entities have begun as well."""
+    return future_of(context, node) if scores.on and settings.boost == 0 else np.uint64(0)
 
 
 @njit
@@ -251,15 +270,17 @@ def _offer_extensions(  # type: ignore[no-untyped-def]
                 bonus = max(bonus, memory.total[beam.ints[i, CLOSED if starts else BASE]] + raised)
             elif row[token] < top - settings.margin:
                 continue
-        elif candidates.size[0] == settings.beam_size and mass + most <= candidates.rank[-1]:
+        elif mass + most <= least_rank(candidates, settings.margin):
             if token != beam.ints[i, LAST]:
                 break  # no later token can do better
             continue
         if mass > NEVER:
+            context, node = 0, ROOT
             if scores.on:
-                before, _, node = before_word(beam, i, token, scores)
+                before, context, node = before_word(beam, i, token, scores)
                 said = before + foreseen(scores, node)
-            offer(candidates, i, token, mass + bonus + said, mass)
+            future = _future(context, node, settings, scores)
+            offer(candidates, i, token, mass + bonus + said, mass, future, settings.margin + settings.boost)
 
 
 # ---- adaptive boosting

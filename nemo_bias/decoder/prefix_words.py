@@ -55,6 +55,12 @@ def before_word(beam, i, token, scores):  # type: ignore[no-untyped-def]
 
 
 @njit
+def future_of(context, node):  # type: ignore[no-untyped-def]
+    """A number, not 0, of all prefixes that the language model and the frames go on from in the same way."""
+    return ((np.uint64(context) << np.uint64(32)) | np.uint64(node)) + np.uint64(1)
+
+
+@njit
 def most_said(beam, i, scores):  # type: ignore[no-untyped-def]
     """The most that the language model can add for a prefix with one more token: `WordTrie.best` never rises in a word."""
     first_letter = max(0.0, scores.weight * scores.trie.best[ROOT] + scores.bonus)
