@@ -27,14 +27,14 @@ class Hypothesis(NamedTuple):
 
 
 def search(
-    vocabulary, log_probs, phrases=(), weights=None, beam_size=8, margin=8.0, most_tokens=16, boost=2.0
+    vocabulary, log_probs, phrases=(), weights=None, beam_size=8, margin=8.0, most_tokens=16, boost=2.0, spread=np.inf
 ) -> list[Hypothesis]:
     """The final beam, best first; log_probs: [T, V]."""
     automaton = compile_automaton(phrases, vocabulary)
     weight = np.ones(len(phrases), np.float32) if weights is None else np.asarray(weights, np.float32)
     best = log_probs.max(axis=1)
     near = near_tokens(log_probs, best, vocabulary.blank, margin + boost, most_tokens)
-    settings = SearchSettings(vocabulary.blank, vocabulary.boundaries, beam_size, margin, boost, FLOOR)
+    settings = SearchSettings(vocabulary.blank, vocabulary.boundaries, beam_size, margin, spread, boost, FLOOR)
     found = prefix_search(log_probs, best, near, settings, automaton, weight, node_weights(automaton, weight))
     beam = []
     for k in range(len(found.mass)):
@@ -106,6 +106,15 @@ def test_beam_of_one_is_greedy(seed, subwords):
     assert best.mass == pytest.approx(log_probs.max(axis=1).sum(), abs=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_hopeless_prefixes_are_dropped(seed, subwords):
+    log_probs = random_log_probs(np.random.default_rng(seed), 5, subwords.size, peak=5.0)
+    every = search(subwords, log_probs, boost=0.0)
+    near = search(subwords, log_probs, boost=0.0, spread=1.5)
+    assert max(hypothesis.mass for hypothesis in near) - min(hypothesis.mass for hypothesis in near) < 1.5
+    assert len(near) < len(every) or every[0].mass - every[-1].mass < 1.5
+
+
 @pytest.mark.parametrize("boost", [0.0, 2.0])
 def test_empty_list_is_plain_search(boost, subwords):
     """And so is a list that is not boosted."""
@@ -120,7 +129,7 @@ def test_no_frames(subwords):
     log_probs = np.zeros((0, subwords.size), np.float32)
     near = near_tokens(log_probs, np.zeros(0, np.float32), subwords.blank, 8.0, 16)
     automaton, weights = compile_automaton(["a"], subwords), np.ones(1, np.float32)
-    settings = SearchSettings(subwords.blank, subwords.boundaries, 8, 8.0, 2.0, FLOOR)
+    settings = SearchSettings(subwords.blank, subwords.boundaries, 8, 8.0, np.inf, 2.0, FLOOR)
     highest = node_weights(automaton, weights)
     found = prefix_search(log_probs, np.zeros(0, np.float32), near, settings, automaton, weights, highest)
     assert (found.mass.tolist(), found.bonus.tolist(), found.first_token.tolist()) == ([0.0], [0.0], [0, 0])

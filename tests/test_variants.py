@@ -14,6 +14,7 @@ from nemo_bias.variants import GENERATORS, MOST_VARIANTS, Variant, VariantSettin
 from nemo_bias.variants.graphemes import read_graphemes, rules_of
 from nemo_bias.variants.learning import learn_rules, pairs_of
 from nemo_bias.variants.rewriting import PLAUSIBILITY, SYMBOLS, Rewriter, letter_trigrams, read_rules, write_rules
+from nemo_bias.variants.variant import Registered
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ALPHABET = frozenset(LETTERS + "'")
@@ -149,6 +150,15 @@ def generator(monkeypatch):
 def generated(names, *entities: Entity, frequencies=None):
     phrases = [entity.text for entity in entities]
     return generate_variants(names, entities, phrases, VariantSettings(ALPHABET), frequencies)
+
+
+def test_a_generator_is_used_with_lists_in_languages_that_it_knows(monkeypatch):
+    monkeypatch.setitem(GENERATORS, "test", Registered(lambda _: lambda *_: [[Variant("x", 1.0, "test")]], ("de", "fr")))
+    for language, expected in (("de", ["x"]), ("en", [])):
+        settings = VariantSettings(ALPHABET, language)
+        ((*variants,),) = generate_variants(["test"], [Entity("ab")], ["ab"], settings).variants
+        assert [variant.text for variant in variants] == expected
+        assert ("test" in DecodingOptions(variants=["test"], language=language).unknown_to_language) == (not expected)
 
 
 def test_what_is_something_else_is_left_out_with_a_note(generator):

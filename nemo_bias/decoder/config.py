@@ -11,7 +11,6 @@ from nemo_bias.messages import suggestion
 from nemo_bias.options import option
 
 METHODS = ("arcs", "adaptive", "greedy")
-ENGLISH_VARIANTS = ("readings", "inflections")  # generators that know English only
 
 
 # OmegaConf reads the annotations, and knows Optional[X] better than X | None.
@@ -67,11 +66,11 @@ class DecodingOptions:
         "null: greedy decoding",
     )
     lm_weight: float = option(
-        0.7, "of the language model where the recogniser doubts every token; an utterance's is that, times its doubt"
+        0.6, "of the language model where the recogniser doubts every token; an utterance's is that, times its doubt"
     )
-    word_bonus: float = option(0.6, "what each word adds beside the language model, in nats; likewise times the doubt")
+    word_bonus: float = option(0.9, "what each word adds beside the language model, in nats; likewise times the doubt")
     oov_boost: float = option(
-        -7.0,
+        -10.0,
         "how likely a word is that the language model does not know and that is not in the list, in nats above the mean "
         "word of the language model",
     )
@@ -108,7 +107,9 @@ class DecodingOptions:
         """What would be used, but is not known of the language."""
         if self.method != "arcs":
             return []
-        unknown = [name for name in self.variants if name in ENGLISH_VARIANTS and self.language != ENGLISH]
+        from nemo_bias.variants import GENERATORS  # with the packages that they use
+
+        unknown = [name for name in self.variants if name in GENERATORS and not GENERATORS[name].knows(self.language)]
         unknown += ["pronunciations"] * (self.pronunciations == AUTO and self.pronunciation_source is None)
         return unknown + ["word frequencies"] * (self.word_frequencies == AUTO and self.frequency_source is None)
 

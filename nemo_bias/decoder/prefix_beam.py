@@ -150,19 +150,19 @@ def keep(beam, i, following, c):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def least_rank(candidates, margin):  # type: ignore[no-untyped-def]
-    """Candidates need a higher rank: than `margin` below the best, and than the last one of a full beam."""
+def least_rank(candidates, spread):  # type: ignore[no-untyped-def]
+    """Candidates need a higher rank: than `spread` below the best, and than the last one of a full beam."""
     size = candidates.size[0]
     if size == 0:
         return -np.inf
-    least = candidates.rank[0] - margin
+    least = candidates.rank[0] - spread
     return max(least, candidates.rank[-1]) if size == len(candidates.rank) else least
 
 
 @njit
-def offer(candidates, i, token, rank, mass, future, margin):  # type: ignore[no-untyped-def]
+def offer(candidates, i, token, rank, mass, future, spread):  # type: ignore[no-untyped-def]
     """Puts a candidate in its place if it is among the best, and the best of its future."""
-    if rank <= least_rank(candidates, margin):
+    if rank <= least_rank(candidates, spread):
         return
     size = candidates.size[0]
     k = min(size, len(candidates.rank) - 1)  # which gives way
@@ -182,9 +182,9 @@ def offer(candidates, i, token, rank, mass, future, margin):  # type: ignore[no-
 
 
 @njit
-def drop_hopeless(candidates, margin):  # type: ignore[no-untyped-def]
-    """Drops those that lie `margin` below the best, which may have come after them."""
-    while candidates.rank[candidates.size[0] - 1] <= candidates.rank[0] - margin:
+def drop_hopeless(candidates, spread):  # type: ignore[no-untyped-def]
+    """Drops those that lie `spread` below the best, which may have come after them."""
+    while candidates.rank[candidates.size[0] - 1] <= candidates.rank[0] - spread:
         candidates.size[0] -= 1
 
 

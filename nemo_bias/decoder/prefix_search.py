@@ -75,8 +75,8 @@ class SearchSettings(NamedTuple):
         blank: id of the blank.
         boundaries: where words may begin and end.
         beam_size: prefixes kept after each frame; 1 keeps the best path instead, as greedy decoding does.
-        margin: tokens further below a frame's best than this many nats do not extend a prefix in it, and prefixes so far
-            below the best one are dropped.
+        margin: tokens further below a frame's best than this many nats do not extend a prefix in it.
+        spread: prefixes this many nats below the best one are dropped.
         boost: adaptive boosting: the most that a token of an entity is raised, in nats; 0 for none.
         boost_floor: the part of `boost` that such a token gets even if it is the frame's best.
     """
@@ -85,6 +85,7 @@ class SearchSettings(NamedTuple):
     boundaries: Boundaries
     beam_size: int
     margin: float
+    spread: float
     boost: float
     boost_floor: float
 
@@ -186,7 +187,7 @@ def _advance(search, log_probs, best, near, settings, automaton, weights, node_w
             _offer_extensions(
                 i, beam, candidates, memory, row, top, tokens, stamps, settings, automaton, node_weight, scores
             )
-        drop_hopeless(candidates, settings.margin + settings.boost)
+        drop_hopeless(candidates, settings.spread + settings.boost)
         for c in range(candidates.size[0]):
             i, token = candidates.what[c]
             if token == STAY:
@@ -229,7 +230,7 @@ def _offer_stays(beam, stayed, candidates, memory, node_weight, settings, scores
             raised = stayed.reals[i, OPEN] * node_weight[stayed.ints[i, AT]]
             bonus = max(bonus, memory.total[stayed.ints[i, BASE]] + raised)
         future = _future(stayed.ints[i, CONTEXT], stayed.ints[i, WORD], settings, scores)
-        offer(candidates, i, STAY, mass + bonus + stayed.reals[i, FORESEEN], mass, future, settings.margin + settings.boost)
+        offer(candidates, i, STAY, mass + bonus + stayed.reals[i, FORESEEN], mass, future, settings.spread + settings.boost)
 
 
 @njit(inline="always")
@@ -270,7 +271,7 @@ def _offer_extensions(  # type: ignore[no-untyped-def]
                 bonus = max(bonus, memory.total[beam.ints[i, CLOSED if starts else BASE]] + raised)
             elif row[token] < top - settings.margin:
                 continue
-        elif mass + most <= least_rank(candidates, settings.margin):
+        elif mass + most <= least_rank(candidates, settings.spread):
             if token != beam.ints[i, LAST]:
                 break  # no later token can do better
             continue
@@ -280,7 +281,7 @@ def _offer_extensions(  # type: ignore[no-untyped-def]
                 before, context, node = before_word(beam, i, token, scores)
                 said = before + foreseen(scores, node)
             future = _future(context, node, settings, scores)
-            offer(candidates, i, token, mass + bonus + said, mass, future, settings.margin + settings.boost)
+            offer(candidates, i, token, mass + bonus + said, mass, future, settings.spread + settings.boost)
 
 
 # ---- adaptive boosting

@@ -36,6 +36,7 @@ from nemo_bias.variants import VariantList, VariantSettings, generate_variants
 
 RESCORED = 8  # hypotheses of an utterance that phonetic rescoring chooses among, at least
 LOG = logging.getLogger(__name__)
+SPREAD = 10.0  # nats below the best hypothesis, beyond which the beam search drops one
 BOOST_FLOOR = 0.5  # of `boost`: what a token of an entity gets even if it is its frame's best (method adaptive)
 
 
@@ -249,7 +250,7 @@ class BiasedBeamSearch:
         boost = self.options.boost * self.options.weight if len(entities) else 0.0
         margin = self.options.token_margin
         settings = SearchSettings(
-            self.vocabulary.blank, self.vocabulary.boundaries, self.options.beam_size, margin, boost, BOOST_FLOOR
+            self.vocabulary.blank, self.vocabulary.boundaries, self.options.beam_size, margin, SPREAD, boost, BOOST_FLOOR
         )
         weights = entities.weights[entities.phrase_of]
         near = near_tokens(log_probs, best, self.vocabulary.blank, margin + boost, self.options.most_tokens)

@@ -43,7 +43,7 @@ def generate_variants(
         names: of the generators, see `GENERATORS`.
         entities: the list.
         phrases: [entities] each in the model's characters; they are distinct.
-        settings: of the generators.
+        settings: of the generators; those that do not know its language are not used.
         frequencies: tells how common words are; None: nobody knows.
 
     Raises:
@@ -52,7 +52,8 @@ def generate_variants(
     unknown = [name for name in names if name not in GENERATORS]
     if unknown:
         raise ValueError(f"variants has {unknown[0]!r}; choose among {', '.join(GENERATORS)}")
-    made = [GENERATORS[name](settings)(entities, phrases) for name in names]
+    used = [GENERATORS[name] for name in names if GENERATORS[name].knows(settings.language)]
+    made = [generator.make(settings)(entities, phrases) for generator in used]
     wanted = [(variant, k) for of_name in made for k, own in enumerate(of_name) for variant in own]
     owner = {phrase: k for k, phrase in enumerate(phrases)}
     kept: list[list[Variant]] = [[] for _ in phrases]

@@ -12,13 +12,11 @@ COST = 3.0  # nats; about one name in twenty has an ending
 SIBILANTS = ("s", "x", "z", "ch", "sh")
 
 
-@register("inflections")
+@register("inflections", languages=(ENGLISH,))
 def inflections(settings: VariantSettings) -> Generator:
     """`katharina's` and `the sommerfelds`."""
 
     def generate(entities: Sequence[Entity], phrases: Sequence[str]) -> list[list[Variant]]:
-        if settings.language != ENGLISH:
-            return [[] for _ in phrases]
         return [
             [Variant(text, COST, "inflections", keeps_spelling=True) for text in inflected(phrase, settings.alphabet)]
             for phrase in phrases

@@ -43,13 +43,11 @@ _PIECE = re.compile(
 )
 
 
-@register("readings")
+@register("readings", languages=(ENGLISH,))
 def readings(settings: VariantSettings) -> Generator:
     """Other readings of the entities' texts, as the model can write them."""
 
     def generate(entities: Sequence[Entity], phrases: Sequence[str]) -> list[list[Variant]]:
-        if settings.language != ENGLISH:
-            return [[] for _ in phrases]
         found: list[list[Variant]] = []
         for entity, phrase in zip(entities, phrases, strict=True):
             texts = EntityList(tuple(Entity(text) for text in readings_of(entity.text)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nemo_bias.entities import Entity
 from nemo_bias.languages import ENGLISH
@@ -47,23 +48,45 @@ class VariantSettings:
 
 # From entities and their phrases, in the model's characters, to the variants of each.
 Generator = Callable[[Sequence[Entity], Sequence[str]], Sequence[Sequence[Variant]]]
+Make = Callable[[VariantSettings], Generator]
 
-GENERATORS: dict[str, Callable[[VariantSettings], Generator]] = {}
+
+class Registered(NamedTuple):
+    """A generator that is known by a name.
+
+    Attributes:
+        make: makes it from the settings.
+        languages: that it knows; None: it knows of no language, or takes what it knows from the settings.
+    """
+
+    make: Make
+    languages: tuple[str, ...] | None
+
+    def knows(self, language: str) -> bool:
+        """Whether it can be used with a list in a language."""
+        return self.languages is None or language in self.languages
 
 
-def register(name: str) -> Callable[[Callable[[VariantSettings], Generator]], Callable[[VariantSettings], Generator]]:
+GENERATORS: dict[str, Registered] = {}
+
+
+def register(name: str, languages: tuple[str, ...] | None = None) -> Callable[[Make], Make]:
     """A decorator that makes a generator known by a name, by which the decoding option `variants` switches it on.
 
     It stands before what makes the generator from the settings. `Variant.origin` is the name.
+
+    Args:
+        name: of the generator.
+        languages: that it knows: with lists in others it is not used, and the log says so. None: all.
 
     Raises:
         ValueError: another generator has the name.
     """
 
-    def registered(make: Callable[[VariantSettings], Generator]) -> Callable[[VariantSettings], Generator]:
+    def registered(make: Make) -> Make:
         if name in GENERATORS:
             raise ValueError(f"there is a generator of variants called {name!r} already")
-        GENERATORS[name] = make
+        GENERATORS[name] = Registered(make, languages)
         return make
 
     return registered
