@@ -1,9 +1,8 @@
 """Learns how a recogniser spells rare words that it does not know: rules for the variants `g2g`.
 
 Runs a checkpoint over a manifest, aligns what it writes with the transcripts, and counts which letters it writes for which.
-Take speech that the checkpoint was not trained on, an hour or more. The file serves the decoding options
+Take speech that the checkpoint was not trained on, an hour or more. The file serves the decoding option
 
-    variants: [spellings, readings, inflections, g2g]
     g2g_file: RULES.tsv
 
 Examples:

@@ -153,7 +153,11 @@ def generated(names, *entities: Entity, frequencies=None):
 
 
 def test_a_generator_is_used_with_lists_in_languages_that_it_knows(monkeypatch):
-    monkeypatch.setitem(GENERATORS, "test", Registered(lambda _: lambda *_: [[Variant("x", 1.0, "test")]], ("de", "fr")))
+    monkeypatch.setitem(
+        GENERATORS,
+        "test",
+        Registered(lambda _: lambda *_: [[Variant("x", 1.0, "test")]], lambda settings: settings.language != "en"),
+    )
     for language, expected in (("de", ["x"]), ("en", [])):
         settings = VariantSettings(ALPHABET, language)
         ((*variants,),) = generate_variants(["test"], [Entity("ab")], ["ab"], settings).variants
@@ -289,7 +293,7 @@ def test_what_is_not_two_words_is_not_parted(phrase):
     assert generate_variants(["compounds"], [Entity(phrase)], [phrase], settings).variants[0] == ()
 
 
-@pytest.mark.parametrize(("phrase", "written"), [("haiku", "hiku"), ("lipan", "lepan"), ("weissmann", "weismann")])
+@pytest.mark.parametrize(("phrase", "written"), [("haiku", "hiku"), ("katharina", "catherina"), ("weissmann", "weismann")])
 def test_g2g_finds_what_is_read_alike(phrase, written):
     own = generate_variants(["g2g"], [Entity(phrase)], [phrase], VariantSettings(ALPHABET)).variants[0]
     assert written in texts(own)

@@ -203,7 +203,7 @@ class ArcDecoder:
             *(log_probs, best, plain, plain_best, heard_words, arcs, heard_places),
             *(entities.variant_costs, blank, boundaries, pieces),
         )
-        number, rivals = candidates_of(arcs, places, facts, entities.phrase_of[arcs.phrase])
+        number, rivals = candidates_of(arcs, places, facts, entities.phrase_of[arcs.phrase], entities.respelled[arcs.phrase])
         spoken = labels != blank
         certainty = math.exp(plain_best[spoken].mean()) if spoken.any() else 1.0
         listened = frames.phones is not None and self.sounds is not None

@@ -52,7 +52,7 @@ class DecodingOptions:
         "one that sounds the same; null: none",
     )
     variants: list[str] = option(
-        ["spellings", "readings", "inflections"],
+        ["spellings", "readings", "inflections", "g2g"],
         "further forms in which entities are found. spellings: those that the list gives; readings: of numbers and "
         "abbreviations; inflections: possessive and plural, written as such; compounds: night shade for nightshade; g2g: "
         "spellings that are read alike; g2p: spellings of how an entity is said; []: none",
@@ -107,9 +107,10 @@ class DecodingOptions:
         """What would be used, but is not known of the language."""
         if self.method != "arcs":
             return []
-        from nemo_bias.variants import GENERATORS  # with the packages that they use
+        from nemo_bias.variants import GENERATORS, VariantSettings  # with the packages that they use
 
-        unknown = [name for name in self.variants if name in GENERATORS and not GENERATORS[name].knows(self.language)]
+        settings = VariantSettings(frozenset(), self.language, g2g_file=self.g2g_file)
+        unknown = [name for name in self.variants if name in GENERATORS and not GENERATORS[name].knows(settings)]
         unknown += ["pronunciations"] * (self.pronunciations == AUTO and self.pronunciation_source is None)
         return unknown + ["word frequencies"] * (self.word_frequencies == AUTO and self.frequency_source is None)
 

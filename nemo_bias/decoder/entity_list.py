@@ -64,6 +64,12 @@ class CompiledList:
             return np.log(self.weights)[self.phrase_of]  # type: ignore[no-any-return]
 
     @cached_property
+    def respelled(self) -> NDArray[np.bool_]:
+        """[forms] whether a form is a variant in whose place the entity is written."""
+        others = [form != text for form, text in zip(self.forms, self.written_as, strict=True)]
+        return (self.variant_costs > 0) & np.array(others, np.bool_)
+
+    @cached_property
     def form_of(self) -> NDArray[np.int32]:
         """[phrases] the form that is the phrase as it is: its first one."""
         form_of = np.zeros(len(self), np.int32)

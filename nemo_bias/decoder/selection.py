@@ -17,28 +17,29 @@ RIVALRY = np.float32(3.0)
 
 
 @njit
-def candidates_of(arcs, places, facts, entity):  # type: ignore[no-untyped-def]
-    """The arcs that may be taken: those that are allowed, of overlapping arcs of one entity only the best.
+def candidates_of(arcs, places, facts, entity, respelled):  # type: ignore[no-untyped-def]
+    """The arcs that may be taken: those that are allowed, of overlapping arcs of one entity only the best, and the best of
+    those of its other spellings; which of these two is likelier is another question.
 
     Args:
         arcs: of `find_arcs`.
         places: of the arcs.
         facts: [arcs, FACTS].
         entity: [arcs] the entity of each arc's phrase.
+        respelled: [arcs] whether it is one of the entity's other spellings.
 
     Returns:
         The arcs' numbers, sorted by start frame, and for each of them the number of its rivals: arcs of other entities that
-        overlap it and fit nearly as well or better.
+        overlap it and fit nearly as well or better. Other spellings, a few of which fit anywhere, are no rivals.
     """
     cost = facts[:, GAP] + facts[:, LEFTOVER] + facts[:, VARIANT]
-    order = np.argsort(
-        entity.astype(np.int64) * (np.max(places.end) + 1 if len(places.end) else 1) + arcs.start, kind="mergesort"
-    )
+    kind = 2 * entity.astype(np.int64) + respelled
+    order = np.argsort(kind * (np.max(places.end) + 1 if len(places.end) else 1) + arcs.start, kind="mergesort")
     keep = np.zeros(len(order), np.bool_)
     begin = 0
-    while begin < len(order):  # order[begin:end] is a row of overlapping arcs of one entity
+    while begin < len(order):  # order[begin:end] is a row of overlapping arcs of one kind
         end, reach = begin + 1, places.end[order[begin]]
-        while end < len(order) and entity[order[end]] == entity[order[begin]] and arcs.start[order[end]] <= reach:
+        while end < len(order) and kind[order[end]] == kind[order[begin]] and arcs.start[order[end]] <= reach:
             reach = max(reach, places.end[order[end]])
             end += 1
         row = order[begin:end]
@@ -57,8 +58,9 @@ def candidates_of(arcs, places, facts, entity):  # type: ignore[no-untyped-def]
         for j in range(i + 1, len(kept)):
             if arcs.start[kept[j]] > places.end[kept[i]]:
                 break
-            rivals[i] += fit[kept[j]] > fit[kept[i]] - RIVALRY
-            rivals[j] += fit[kept[i]] > fit[kept[j]] - RIVALRY
+            if entity[kept[i]] != entity[kept[j]]:
+                rivals[i] += not respelled[kept[j]] and fit[kept[j]] > fit[kept[i]] - RIVALRY
+                rivals[j] += not respelled[kept[i]] and fit[kept[i]] > fit[kept[j]] - RIVALRY
     return kept, rivals
 
 

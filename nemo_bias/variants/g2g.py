@@ -6,6 +6,7 @@ learned from what a recogniser writes. A word that is two words in a row may als
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,29 +14,41 @@ from pathlib import Path
 from nemo_bias.entities import Entity
 from nemo_bias.variants.graphemes import DEFAULT_FILE, HEADER, read_graphemes, rules_of
 from nemo_bias.variants.rewriting import Rewriter, read_rules
-from nemo_bias.variants.variant import Generator, Variant, VariantSettings, register
+from nemo_bias.variants.variant import Generator, Variant, VariantSettings, in_english, register
 
-MOST = 12  # of an entity
+MOST = 6  # of an entity
+COST = math.log(4)  # nats: a name that is not written as it is listed is written in another spelling, one time in four
 FARTHEST = 5.0  # nats
 SHORTEST = 4  # letters of a word; shorter ones sound like too many others
 
 
-@register("g2g")
+def knows_letters(settings: VariantSettings) -> bool:
+    """The package's table is one of English."""
+    return settings.g2g_file is not None or in_english(settings)
+
+
+@register("g2g", knows=knows_letters)
 def g2g(settings: VariantSettings) -> Generator:
     """Other spellings of the phrases, in the letters of the table."""
-    rewriter = rewriter_of(settings.g2g_file or DEFAULT_FILE)
+    file = settings.g2g_file or DEFAULT_FILE
+    rewriter_of(file)  # a broken one is an error even for an empty list
 
     def generate(entities: Sequence[Entity], phrases: Sequence[str]) -> list[list[Variant]]:
         return [
             [
-                Variant(text, cost, "g2g")
-                for text, cost in (rewriter.rewritings(phrase.lower(), MOST, FARTHEST) if len(phrase) >= SHORTEST else ())
+                Variant(text, COST + cost, "g2g")
+                for text, cost in (_rewritings(file, phrase.lower()) if len(phrase) >= SHORTEST else ())
                 if settings.alphabet.issuperset(text.replace(" ", ""))
             ]
             for phrase in phrases
         ]
 
     return generate
+
+
+@lru_cache(maxsize=100_000)  # lists of utterances have many names in common
+def _rewritings(file: str | Path, phrase: str) -> list[tuple[str, float]]:
+    return rewriter_of(file).rewritings(phrase, MOST, FARTHEST - COST)
 
 
 @lru_cache(maxsize=4)

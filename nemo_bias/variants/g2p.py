@@ -9,14 +9,14 @@ from nemo_bias.decoder.sounds import word_sounds
 from nemo_bias.entities import Entity
 from nemo_bias.pronunciation.phones import PHONES, Phones
 from nemo_bias.variants.graphemes import Graphemes, read_graphemes
-from nemo_bias.variants.variant import Generator, Variant, VariantSettings, register
+from nemo_bias.variants.variant import Generator, Variant, VariantSettings, in_english, register
 
 MOST = 12  # of an entity
 SHORTEST = 4  # phones; less are like too many words
 COST = 2.0  # nats of a spelling that is as likely as the likeliest
 
 
-@register("g2p")
+@register("g2p", knows=in_english)
 def g2p(settings: VariantSettings) -> Generator:
     """The likeliest spellings of each pronunciation; none where nobody knows how words are said."""
     graphemes = read_graphemes()

@@ -52,7 +52,7 @@ def generate_variants(
     unknown = [name for name in names if name not in GENERATORS]
     if unknown:
         raise ValueError(f"variants has {unknown[0]!r}; choose among {', '.join(GENERATORS)}")
-    used = [GENERATORS[name] for name in names if GENERATORS[name].knows(settings.language)]
+    used = [GENERATORS[name] for name in names if GENERATORS[name].knows(settings)]
     made = [generator.make(settings)(entities, phrases) for generator in used]
     wanted = [(variant, k) for of_name in made for k, own in enumerate(of_name) for variant in own]
     owner = {phrase: k for k, phrase in enumerate(phrases)}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nemo_bias.entities import Entity
-from nemo_bias.languages import ENGLISH
-from nemo_bias.variants.variant import Generator, Variant, VariantSettings, register
+from nemo_bias.variants.variant import Generator, Variant, VariantSettings, in_english, register
 
 COST = 3.0  # nats; about one name in twenty has an ending
 SIBILANTS = ("s", "x", "z", "ch", "sh")
 
 
-@register("inflections", languages=(ENGLISH,))
+@register("inflections", knows=in_english)
 def inflections(settings: VariantSettings) -> Generator:
     """`katharina's` and `the sommerfelds`."""
 

@@ -13,9 +13,8 @@ from itertools import islice, product
 from num2words import num2words
 
 from nemo_bias.entities import Entity, EntityList
-from nemo_bias.languages import ENGLISH
 from nemo_bias.normalization import normalize_entities
-from nemo_bias.variants.variant import Generator, Variant, VariantSettings, register
+from nemo_bias.variants.variant import Generator, Variant, VariantSettings, in_english, register
 
 COST = 1.0  # nats
 MOST_READINGS = 8  # of an entity
@@ -43,7 +42,7 @@ _PIECE = re.compile(
 )
 
 
-@register("readings", languages=(ENGLISH,))
+@register("readings", knows=in_english)
 def readings(settings: VariantSettings) -> Generator:
     """Other readings of the entities' texts, as the model can write them."""
 

@@ -25,6 +25,8 @@ FREQUENT_WORDS = 30_000
 NOTHING, SPACE = "-", "_"  # in files
 HEADER = ("from", "to", "cost")
 SYMBOLS = " " + string.ascii_lowercase + "'"
+_CODES = {letter: code for code, letter in enumerate(SYMBOLS)}
+_ASCII = np.frombuffer(SYMBOLS.encode("ascii"), np.uint8)
 EDGE = 0  # the code of a space, and of what lies around a text
 
 Rules = dict[tuple[str, str], float]  # from, to: nats
@@ -60,16 +62,16 @@ class Rewriter:
             *(_codes(text), self._keys, self._targets, self._costs, letter_trigrams()),
             *(2 * most, np.float32(farthest), PLAUSIBILITY),
         )
-        found: dict[str, float] = {}
+        letters, found = _ASCII[written], dict[str, float]()
         for k in np.argsort(costs, kind="stable").tolist():
-            other = " ".join("".join(SYMBOLS[code] for code in written[k, : lengths[k]]).split())
+            other = " ".join(letters[k, : lengths[k]].tobytes().decode("ascii").split())
             if other and other != text and costs[k] <= farthest:
                 found.setdefault(other, max(0.1, float(costs[k])))
         return list(found.items())[:most]
 
 
 def _codes(text: str) -> NDArray[np.int8]:
-    return np.array([SYMBOLS.index(letter) for letter in text], np.int8)
+    return np.array([_CODES[letter] for letter in text], np.int8)
 
 
 @njit

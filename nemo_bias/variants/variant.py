@@ -56,28 +56,34 @@ class Registered(NamedTuple):
 
     Attributes:
         make: makes it from the settings.
-        languages: that it knows; None: it knows of no language, or takes what it knows from the settings.
+        knows: whether it knows the language of the settings.
     """
 
     make: Make
-    languages: tuple[str, ...] | None
-
-    def knows(self, language: str) -> bool:
-        """Whether it can be used with a list in a language."""
-        return self.languages is None or language in self.languages
+    knows: Callable[[VariantSettings], bool]
 
 
 GENERATORS: dict[str, Registered] = {}
 
 
-def register(name: str, languages: tuple[str, ...] | None = None) -> Callable[[Make], Make]:
+def in_any_language(settings: VariantSettings) -> bool:
+    """For generators that need to know nothing of the language."""
+    return True
+
+
+def in_english(settings: VariantSettings) -> bool:
+    """For generators that know English only."""
+    return settings.language == ENGLISH
+
+
+def register(name: str, knows: Callable[[VariantSettings], bool] = in_any_language) -> Callable[[Make], Make]:
     """A decorator that makes a generator known by a name, by which the decoding option `variants` switches it on.
 
     It stands before what makes the generator from the settings. `Variant.origin` is the name.
 
     Args:
         name: of the generator.
-        languages: that it knows: with lists in others it is not used, and the log says so. None: all.
+        knows: whether the generator knows the language of the settings. If not, it is not used, and the log says so.
 
     Raises:
         ValueError: another generator has the name.
@@ -86,7 +92,7 @@ def register(name: str, languages: tuple[str, ...] | None = None) -> Callable[[M
     def registered(make: Make) -> Make:
         if name in GENERATORS:
             raise ValueError(f"there is a generator of variants called {name!r} already")
-        GENERATORS[name] = Registered(make, languages)
+        GENERATORS[name] = Registered(make, knows)
         return make
 
     return registered
