@@ -77,8 +77,11 @@ CASES = [
     (situation({"method": "greedy", "lm_file": "words.arpa", "beam_size": 4}), []),
     (situation({"method": "greedy", "nbest": 3}), ["nbest has no effect because method is greedy"]),
     (situation({"beam_size": 4}), ["beam_size has no effect because method is arcs, and there is no lm_file"]),
-    (situation({"g2g_file": "rules.tsv"}), ["g2g_file has no effect because g2g is not among the variants; add it"]),
-    (situation({"g2g_file": "rules.tsv", "variants": ["g2g"]}), []),
+    (
+        situation({"g2g_file": "rules.tsv", "variants": []}),
+        ["g2g_file has no effect because g2g is not among the variants; add it"],
+    ),
+    (situation({"g2g_file": "rules.tsv"}), []),
     (situation({"method": "adaptive", "variants": ["g2g"]}), ["variants has no effect because method is adaptive"]),
     (situation({"method": "adaptive", "variants": []}), []),
     (situation(), []),

@@ -162,7 +162,7 @@ def test_the_log_tells_of_a_list_once(model, clips, nemo_log):
 
 def test_the_log_tells_what_is_not_known_of_a_language(model, nemo_log):
     set_anew(model, ["tesla", "42"], language="de")
-    assert nemo_log[-1] == "INFO nemo_bias: language de: without readings, inflections, pronunciations"
+    assert nemo_log[-1] == "INFO nemo_bias: language de: without readings, inflections, g2g, pronunciations"
     assert 'entities:2: "42" is matched as "zweiundvierzig" (numbers)' in nemo_log[0]
     set_anew(model, ["tesla"], language="xx", variants=[], pronunciations="en")
     assert nemo_log[-1] == "INFO nemo_bias: language xx: without word frequencies"
