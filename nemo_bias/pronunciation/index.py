@@ -28,7 +28,6 @@ class PronunciationIndex(NamedTuple):
 
     Attributes:
         owner: [pronunciations] the entity that each is of.
-        length: [pronunciations] phones of each.
         width: [columns] those of a block that have more than no phone, more than one, and so on.
         cost: [blocks * (GAP + 1) * their phones] for each block, each phone and the gap: in units of `COST_UNIT`, what it
             costs to take it for the first phone of all of the block's pronunciations, for the second of those that have
@@ -39,7 +38,6 @@ class PronunciationIndex(NamedTuple):
     """
 
     owner: NDArray[np.int32]
-    length: NDArray[np.int32]
     width: NDArray[np.int32]
     cost: NDArray[np.uint8]
     first_owner: NDArray[np.int64]
@@ -50,8 +48,8 @@ class PronunciationIndex(NamedTuple):
         """Both as one; `entity` has the new numbers of the entities of `other`. Costs a copy, and no sorting."""
         return PronunciationIndex(
             np.concatenate([self.owner, entity[other.owner]]),
-            *(np.concatenate([mine, theirs]) for mine, theirs in zip(self[1:4], other[1:4], strict=True)),
-            *(np.concatenate([mine, theirs[1:] + mine[-1]]) for mine, theirs in zip(self[4:], other[4:], strict=True)),
+            *(np.concatenate([mine, theirs]) for mine, theirs in zip(self[1:3], other[1:3], strict=True)),
+            *(np.concatenate([mine, theirs[1:] + mine[-1]]) for mine, theirs in zip(self[3:], other[3:], strict=True)),
         )
 
 
@@ -71,7 +69,6 @@ def index_of(pronunciations: Sequence[Sequence[Phones]]) -> PronunciationIndex:
         first_cost.append(first_cost[-1] + len(blocks[-1]))
     return PronunciationIndex(
         np.array([owner for _, owner in ordered], np.int32),
-        np.array([len(phones) for phones, _ in ordered], np.int32),
         np.array(widths, np.int32),
         np.concatenate(blocks),
         *(np.array(first, np.int64) for first in (first_owner, first_width, first_cost)),
