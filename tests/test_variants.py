@@ -278,6 +278,19 @@ def test_an_inflected_form_keeps_its_spelling(spoken, search, letters):
     assert [(s.entity, s.phrase) for s in transcript.spans] in ([("sommerfeld", form)], [("sommerfeld", "sommerfeld")])
 
 
+def test_evidence_tells_of_the_likeliest_spelling_of_an_entity(search, letters):
+    decoder = search(letters)
+    log_probs = say(letters, "a catharina came")
+    (transcript,) = decoder.decode(log_probs[None], lists=decoder.compile(["katharina"]))[0]
+    assert transcript.text == "a katharina came"
+    evidence = decoder.evidence(log_probs, decoder.compile(["katharina"]))
+    assert evidence.shown == ("katharina",)
+    assert evidence.log_odds[0] == pytest.approx(
+        np.log(transcript.spans[0].probability / (1 - transcript.spans[0].probability)), abs=1e-3
+    )
+    assert evidence.text_with(0) == transcript.text
+
+
 @pytest.mark.parametrize(
     ("phrase", "written"),
     [("nightshade", "night shade"), ("choirmaster", "choir master"), ("shell fish", "shellfish"), ("black box", "blackbox")],

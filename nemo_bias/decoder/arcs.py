@@ -20,7 +20,7 @@ from nemo_bias.decoder.lookup import joined_arcs, look_up
 from nemo_bias.decoder.phone_evidence import PHONE_TERMS, phone_terms_of
 from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights, terms_of
 from nemo_bias.decoder.rewriting import rewrite
-from nemo_bias.decoder.selection import Slots, candidates_of, choose, slots_of
+from nemo_bias.decoder.selection import Slots, candidates_of, choose, likeliest, slots_of
 from nemo_bias.decoder.sounds import sound_distances, word_sounds
 from nemo_bias.decoder.spotter import EntityArcs, find_arcs
 from nemo_bias.decoder.suppression import Suppressor
@@ -162,21 +162,23 @@ class ArcDecoder:
         return transcripts
 
     def evidence(self, frames: UtteranceFrames, entities: CompiledList) -> ArcEvidence:
-        """What speaks for and against all arcs of an utterance that may be taken."""
+        """What speaks for and against all arcs of an utterance that may be taken, of an entity's spellings the likeliest."""
         found = self._candidates(frames, entities, -np.inf)
+        phrase, slots = entities.phrase_of[found.arcs.phrase], found.slots
+        kept = np.flatnonzero(likeliest(slots.start, slots.end, phrase, found.log_odds))
         weights = np.where(found.looked_up[:, None], found.weights + self._weights.looked_up, found.weights)
         return ArcEvidence(
             frames,
-            entities.phrase_of[found.arcs.phrase],
-            found.shown,
-            *(found.slots.start, found.slots.end),
-            found.looked_up,
-            found.terms,
-            found.terms * weights,
-            found.log_odds,
+            phrase[kept],
+            tuple(found.shown[k] for k in kept),
+            *(slots.start[kept], slots.end[kept]),
+            found.looked_up[kept],
+            found.terms[kept],
+            (found.terms * weights)[kept],
+            found.log_odds[kept],
             found.certainty,
             frames.biased,
-            lambda k: self._transcript(found, np.array([k]), entities, 0.0).text,
+            lambda k: self._transcript(found, kept[k : k + 1], entities, 0.0).text,
         )
 
     def _candidates(self, frames: UtteranceFrames, entities: CompiledList, worth_keeping: float) -> _Candidates:

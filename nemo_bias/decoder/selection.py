@@ -64,6 +64,25 @@ def candidates_of(arcs, places, facts, entity, respelled):  # type: ignore[no-un
     return kept, rivals
 
 
+@njit
+def likeliest(start, end, entity, log_odds):  # type: ignore[no-untyped-def]
+    """[n] whether each arc is the likeliest of the overlapping arcs of its entity, of equal ones the first.
+
+    Args:
+        start: [n] first frames.
+        end: [n] last frames.
+        entity: [n].
+        log_odds: [n].
+    """
+    is_likeliest = np.ones(len(start), np.bool_)
+    for i in range(len(start)):
+        for j in range(len(start)):
+            overlap = start[i] <= end[j] and start[j] <= end[i]
+            if entity[i] == entity[j] and overlap and (log_odds[j] > log_odds[i] or (log_odds[j] == log_odds[i] and j < i)):
+                is_likeliest[i] = False
+    return is_likeliest
+
+
 class Slots(NamedTuple):
     """What candidates take up in the greedy path; all arrays are [candidates].
 
