@@ -196,7 +196,7 @@ def test_training_writes_an_adapter_that_a_stock_model_loads(model, manifest, tm
     assert all(torch.equal(value, own[key]) for key, value in loaded.state_dict().items())
     assert own["contextual.output.weight"].any()
     assert list(tmp_path.rglob("events.out.tfevents*"))
-    (told,) = [message for message in nemo_log if "nemo_bias" in message]
+    (told,) = [message for message in nemo_log if "nemo_bias: " in message]
     assert re.fullmatch(
         r"INFO nemo_bias: entity recall of the validation data: [\d.]+ % before training, [\d.]+ % after 4 steps", told
     )

@@ -55,7 +55,7 @@ def lm_of(tmp_path, words, vocabulary, **options) -> LanguageModel:
 def search(log_probs, vocabulary, lm, beam=8, margin=30.0, most=48):
     best = log_probs.max(axis=1)
     near = near_tokens(log_probs, best, vocabulary.blank, margin, most)
-    settings = SearchSettings(vocabulary.blank, vocabulary.boundaries, beam, margin, 30.0, 0.0, 0.5)
+    settings = SearchSettings(vocabulary.blank, vocabulary.boundaries, beam, margin, 30.0, 0.0, 0.5, True)
     automaton, none = compile_automaton([], vocabulary), np.zeros(0, np.float32)
     found = prefix_search(log_probs, best, near, settings, automaton, none, node_weights(automaton, none), lm)
     tokens = [found.tokens[a:b] for a, b in itertools.pairwise(found.first_token)]

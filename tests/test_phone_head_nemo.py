@@ -324,7 +324,7 @@ def test_both_parts_are_trained(manifest, tmp_path, nemo_log):
     assert [key for key in before if torch.equal(before[key], after[key])] == []
     assert {"val_phone_error_rate", "val_entity_recall"} <= trainer.callback_metrics.keys()
     model.save_adapters(str(tmp_path / "adapters.pt"))  # as NeMo's script does
-    recall, errors, where = [message for message in nemo_log if "nemo_bias" in message]
+    recall, errors, where = [message for message in nemo_log if "nemo_bias: " in message]
     value = f"{100 * float(trainer.callback_metrics['val_entity_recall']):.1f}"
     assert recall == f"INFO nemo_bias: entity recall of the validation data: {value} % after 2 steps"  # the last validation
     assert errors.startswith("INFO nemo_bias: phone error rate of the validation data: ")

@@ -34,7 +34,7 @@ def search(
     weight = np.ones(len(phrases), np.float32) if weights is None else np.asarray(weights, np.float32)
     best = log_probs.max(axis=1)
     near = near_tokens(log_probs, best, vocabulary.blank, margin + boost, most_tokens)
-    settings = SearchSettings(vocabulary.blank, vocabulary.boundaries, beam_size, margin, spread, boost, FLOOR)
+    settings = SearchSettings(vocabulary.blank, vocabulary.boundaries, beam_size, margin, spread, boost, FLOOR, False)
     found = prefix_search(log_probs, best, near, settings, automaton, weight, node_weights(automaton, weight))
     beam = []
     for k in range(len(found.mass)):
@@ -129,7 +129,7 @@ def test_no_frames(subwords):
     log_probs = np.zeros((0, subwords.size), np.float32)
     near = near_tokens(log_probs, np.zeros(0, np.float32), subwords.blank, 8.0, 16)
     automaton, weights = compile_automaton(["a"], subwords), np.ones(1, np.float32)
-    settings = SearchSettings(subwords.blank, subwords.boundaries, 8, 8.0, np.inf, 2.0, FLOOR)
+    settings = SearchSettings(subwords.blank, subwords.boundaries, 8, 8.0, np.inf, 2.0, FLOOR, False)
     highest = node_weights(automaton, weights)
     found = prefix_search(log_probs, np.zeros(0, np.float32), near, settings, automaton, weights, highest)
     assert (found.mass.tolist(), found.bonus.tolist(), found.first_token.tolist()) == ([0.0], [0.0], [0, 0])

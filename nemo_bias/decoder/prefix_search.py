@@ -11,10 +11,11 @@ an entity that has been written is *closed*: it counts while the text ends there
 that continues the word gives it back.
 
 *A language model* adds what it says of the words that have ended, and foresees of the one that has begun (see
-`nemo_bias.decoder.language_model`). Of prefixes that it makes no difference between, whatever follows, only the best is
-kept: they have the same last words, as many as it looks back on, and the same letters since. So the beam holds what is worth
-telling apart, and does as well as one of twice its size without that. The compiled search stops at a frame in which it needs
-a score that the cache does not hold, Python asks the model for all that this frame needs, and the search goes on.
+`nemo_bias.decoder.language_model`). If only the best text is wanted, prefixes that it makes no difference between, whatever
+follows, are recombined: the best of them is kept. They have the same last words, as many as it looks back on, and the same
+letters since. So the beam holds what is worth telling apart, and does as well as one of twice its size without that. The
+compiled search stops at a frame in which it needs a score that the cache does not hold, Python asks the model for all that
+this frame needs, and the search goes on.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class SearchSettings(NamedTuple):
         spread: prefixes this many nats below the best one are dropped.
         boost: adaptive boosting: the most that a token of an entity is raised, in nats; 0 for none.
         boost_floor: the part of `boost` that such a token gets even if it is the frame's best.
+        recombine: whether only the best is kept of prefixes that the language model makes no difference between.
     """
 
     blank: int
@@ -88,6 +90,7 @@ class SearchSettings(NamedTuple):
     spread: float
     boost: float
     boost_floor: float
+    recombine: bool
 
 
 class Found(NamedTuple):
@@ -235,8 +238,8 @@ def _offer_stays(beam, stayed, candidates, memory, node_weight, settings, scores
 
 @njit(inline="always")
 def _future(context, node, settings, scores):  # type: ignore[no-untyped-def]
-    """See `future_of`; 0 without a language model, and with adaptive boosting, where entities have begun as well."""
-    return future_of(context, node) if scores.on and settings.boost == 0 else np.uint64(0)
+    """See `future_of`; 0 where prefixes are not recombined."""
+    return future_of(context, node) if scores.on and settings.recombine else np.uint64(0)
 
 
 @njit

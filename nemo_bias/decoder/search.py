@@ -250,7 +250,8 @@ class BiasedBeamSearch:
         boost = self.options.boost * self.options.weight if len(entities) else 0.0
         margin = self.options.token_margin
         settings = SearchSettings(
-            self.vocabulary.blank, self.vocabulary.boundaries, self.options.beam_size, margin, SPREAD, boost, BOOST_FLOOR
+            *(self.vocabulary.blank, self.vocabulary.boundaries, self.options.beam_size, margin, SPREAD),
+            *(boost, BOOST_FLOOR, nbest == 1 and boost == 0),
         )
         weights = entities.weights[entities.phrase_of]
         near = near_tokens(log_probs, best, self.vocabulary.blank, margin + boost, self.options.most_tokens)

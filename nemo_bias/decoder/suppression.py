@@ -84,7 +84,7 @@ class Suppressor:
         """The path of the best other reading of some frames; None if it is too improbable."""
         blank, boundaries = self.vocabulary.blank, self.vocabulary.boundaries
         best = log_probs.max(axis=1)
-        settings = SearchSettings(blank, boundaries, READINGS, self._margin, np.inf, 0.0, 0.0)
+        settings = SearchSettings(blank, boundaries, READINGS, self._margin, np.inf, 0.0, 0.0, False)
         none = np.zeros(0, np.float32)
         near = near_tokens(log_probs, best, blank, self._margin, self._most)
         found = prefix_search(log_probs, best, near, settings, self._nothing, none, node_weights(self._nothing, none))

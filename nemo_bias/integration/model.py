@@ -20,7 +20,7 @@ def quiet_nemo() -> None:
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR or "nemo_bias" in record.getMessage()
+    return record.levelno >= logging.ERROR or "nemo_bias: " in record.getMessage()
 
 
 def restore_model(path: str | Path, device: str | None = None) -> Any:
