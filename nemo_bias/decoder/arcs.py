@@ -162,23 +162,21 @@ class ArcDecoder:
         return transcripts
 
     def evidence(self, frames: UtteranceFrames, entities: CompiledList) -> ArcEvidence:
-        """What speaks for and against all arcs of an utterance that may be taken, of an entity's spellings the likeliest."""
+        """What speaks for and against all arcs of an utterance that may be taken."""
         found = self._candidates(frames, entities, -np.inf)
-        phrase, slots = entities.phrase_of[found.arcs.phrase], found.slots
-        kept = np.flatnonzero(likeliest(slots.start, slots.end, phrase, found.log_odds))
         weights = np.where(found.looked_up[:, None], found.weights + self._weights.looked_up, found.weights)
         return ArcEvidence(
             frames,
-            phrase[kept],
-            tuple(found.shown[k] for k in kept),
-            *(slots.start[kept], slots.end[kept]),
-            found.looked_up[kept],
-            found.terms[kept],
-            (found.terms * weights)[kept],
-            found.log_odds[kept],
+            entities.phrase_of[found.arcs.phrase],
+            found.shown,
+            *(found.slots.start, found.slots.end),
+            found.looked_up,
+            found.terms,
+            found.terms * weights,
+            found.log_odds,
             found.certainty,
             frames.biased,
-            lambda k: self._transcript(found, kept[k : k + 1], entities, 0.0).text,
+            lambda k: self._transcript(found, np.array([k]), entities, 0.0).text,
         )
 
     def _candidates(self, frames: UtteranceFrames, entities: CompiledList, worth_keeping: float) -> _Candidates:
@@ -227,6 +225,10 @@ class ArcDecoder:
         kept = np.flatnonzero(log_odds >= worth_keeping)
         writing = as_written(arcs, places, number[kept], log_probs, labels, words, entities, self.vocabulary)
         kept = kept[writing.taken]
+        alone = likeliest(writing.arcs.start, writing.places.end, phrase[kept], log_odds[kept])
+        if not alone.all():
+            kept = kept[alone]
+            writing = as_written(arcs, places, number[kept], log_probs, labels, words, entities, self.vocabulary)
         written = np.array([replaced[k] == text for k, text in zip(kept, writing.shown, strict=True)], np.bool_)
         gain = log_odds[kept] - np.float32(_log_odds(self.options.min_probability))
         return _Candidates(
