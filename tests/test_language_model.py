@@ -362,6 +362,16 @@ def test_a_list_changes_names_only(seed, lm_path):
         assert before[0].text == after[0].text or after[0].spans
 
 
+def test_more_hypotheses_change_no_text_with_a_list(lm_path):
+    vocabulary = Vocabulary(PIECES, len(PIECES))
+    search = BiasedBeamSearch(vocabulary, DecodingOptions(lm_file=lm_path, word_frequencies=None, pronunciations=None))
+    entities = search.compile(["bab"])
+    for seed in range(20):
+        log_probs = random_log_probs(seed, 20, vocabulary.size)[None]
+        (one,), (first, *_) = (search.decode(log_probs, lists=entities, nbest=n)[0] for n in (1, 5))
+        assert one.text == first.text
+
+
 def test_few_known_words_are_told(tmp_path, caplog):
     vocabulary = character_vocabulary(" abcdefghijklmnopqrstuvwxyz")
     lm = lm_of(tmp_path, ["abc", "def"], vocabulary)

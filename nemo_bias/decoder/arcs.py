@@ -223,12 +223,9 @@ class ArcDecoder:
         looked_up = number >= spotted
         log_odds[looked_up] += terms[looked_up] @ self._weights.looked_up
         kept = np.flatnonzero(log_odds >= worth_keeping)
+        kept = kept[likeliest(arcs.start[number[kept]], places.end[number[kept]], phrase[kept], log_odds[kept])]
         writing = as_written(arcs, places, number[kept], log_probs, labels, words, entities, self.vocabulary)
         kept = kept[writing.taken]
-        alone = likeliest(writing.arcs.start, writing.places.end, phrase[kept], log_odds[kept])
-        if not alone.all():
-            kept = kept[alone]
-            writing = as_written(arcs, places, number[kept], log_probs, labels, words, entities, self.vocabulary)
         written = np.array([replaced[k] == text for k, text in zip(kept, writing.shown, strict=True)], np.bool_)
         gain = log_odds[kept] - np.float32(_log_odds(self.options.min_probability))
         return _Candidates(

@@ -13,9 +13,8 @@ that continues the word gives it back.
 *A language model* adds what it says of the words that have ended, and foresees of the one that has begun (see
 `nemo_bias.decoder.language_model`). If only the best text is wanted, prefixes that it makes no difference between, whatever
 follows, are recombined: the best of them is kept. They have the same last words, as many as it looks back on, and the same
-letters since. So the beam holds what is worth telling apart, and does as well as one of twice its size without that. The
-compiled search stops at a frame in which it needs a score that the cache does not hold, Python asks the model for all that
-this frame needs, and the search goes on.
+letters since. So the beam holds what is worth telling apart. The compiled search stops at a frame in which it needs a score
+that the cache does not hold, Python asks the model for all that this frame needs, and the search goes on.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class SearchSettings(NamedTuple):
         spread: prefixes this many nats below the best one are dropped.
         boost: adaptive boosting: the most that a token of an entity is raised, in nats; 0 for none.
         boost_floor: the part of `boost` that such a token gets even if it is the frame's best.
-        recombine: whether only the best is kept of prefixes that the language model makes no difference between.
+        recombine: with a language model: whether only the best is kept of prefixes that it makes no difference between.
     """
 
     blank: int
@@ -184,13 +183,13 @@ def _advance(search, log_probs, best, near, settings, automaton, weights, node_w
                 return missing
         stay(beam, stayed, row, settings)
         candidates.size[0] = 0
-        _offer_stays(beam, stayed, candidates, memory, node_weight, settings, scores)
+        _offer_stays(beam, stayed, candidates, memory, node_weight, settings)
         for i in range(beam.size[0]):
             _stamp_taken(i, beam, stamps)
             _offer_extensions(
                 i, beam, candidates, memory, row, top, tokens, stamps, settings, automaton, node_weight, scores
             )
-        drop_hopeless(candidates, settings.spread + settings.boost)
+        drop_hopeless(candidates, settings.spread)
         for c in range(candidates.size[0]):
             i, token = candidates.what[c]
             if token == STAY:
@@ -220,7 +219,7 @@ def node_weights(automaton, weights):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _offer_stays(beam, stayed, candidates, memory, node_weight, settings, scores):  # type: ignore[no-untyped-def]
+def _offer_stays(beam, stayed, candidates, memory, node_weight, settings):  # type: ignore[no-untyped-def]
     for i in range(beam.size[0]):
         if settings.beam_size == 1:
             if stayed.reals[i, IN_BLANK] >= stayed.reals[i, IN_TOKEN]:
@@ -232,14 +231,8 @@ def _offer_stays(beam, stayed, candidates, memory, node_weight, settings, scores
         if stayed.ints[i, AT] > 0:
             raised = stayed.reals[i, OPEN] * node_weight[stayed.ints[i, AT]]
             bonus = max(bonus, memory.total[stayed.ints[i, BASE]] + raised)
-        future = _future(stayed.ints[i, CONTEXT], stayed.ints[i, WORD], settings, scores)
-        offer(candidates, i, STAY, mass + bonus + stayed.reals[i, FORESEEN], mass, future, settings.spread + settings.boost)
-
-
-@njit(inline="always")
-def _future(context, node, settings, scores):  # type: ignore[no-untyped-def]
-    """See `future_of`; 0 where prefixes are not recombined."""
-    return future_of(context, node) if scores.on and settings.recombine else np.uint64(0)
+        future = future_of(stayed.ints[i, CONTEXT], stayed.ints[i, WORD], settings)
+        offer(candidates, i, STAY, mass + bonus + stayed.reals[i, FORESEEN], mass, future, settings.spread)
 
 
 @njit
@@ -283,8 +276,7 @@ def _offer_extensions(  # type: ignore[no-untyped-def]
             if scores.on:
                 before, context, node = before_word(beam, i, token, scores)
                 said = before + foreseen(scores, node)
-            future = _future(context, node, settings, scores)
-            offer(candidates, i, token, mass + bonus + said, mass, future, settings.spread + settings.boost)
+            offer(candidates, i, token, mass + bonus + said, mass, future_of(context, node, settings), settings.spread)
 
 
 # ---- adaptive boosting

@@ -54,10 +54,10 @@ def before_word(beam, i, token, scores):  # type: ignore[no-untyped-def]
     return beam.reals[i, SAID], beam.ints[i, CONTEXT], follow(scores, beam.ints[i, WORD], token)
 
 
-@njit
-def future_of(context, node):  # type: ignore[no-untyped-def]
-    """A number, not 0, of all prefixes that the language model and the frames go on from in the same way."""
-    return ((np.uint64(context) << np.uint64(32)) | np.uint64(node)) + np.uint64(1)
+@njit(inline="always")
+def future_of(context, node, settings):  # type: ignore[no-untyped-def]
+    """A number, not 0, of all prefixes that the language model goes on from in the same way; 0 if they shall not be one."""
+    return ((np.uint64(context) << np.uint64(32)) | np.uint64(node)) + np.uint64(1) if settings.recombine else np.uint64(0)
 
 
 @njit

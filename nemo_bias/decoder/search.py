@@ -195,7 +195,7 @@ class BiasedBeamSearch:
             if self.options.method == "adaptive" and entities is not None and len(entities):
                 return self._beam(own, frames.best, entities, wanted)
             if self._language_model is not None:
-                written = self._beam(own_plain, frames.plain_best, self._no_entities, wanted)
+                written = self._beam(own_plain, frames.plain_best, self._no_entities, 1 if entities else wanted)
                 if not entities:
                     return written
                 frames = frames._replace(labels=written[0].path)
@@ -250,8 +250,8 @@ class BiasedBeamSearch:
         boost = self.options.boost * self.options.weight if len(entities) else 0.0
         margin = self.options.token_margin
         settings = SearchSettings(
-            *(self.vocabulary.blank, self.vocabulary.boundaries, self.options.beam_size, margin, SPREAD),
-            *(boost, BOOST_FLOOR, nbest == 1 and boost == 0),
+            *(self.vocabulary.blank, self.vocabulary.boundaries, self.options.beam_size, margin, SPREAD + boost),
+            *(boost, BOOST_FLOOR, self._language_model is not None and nbest == 1 and boost == 0),
         )
         weights = entities.weights[entities.phrase_of]
         near = near_tokens(log_probs, best, self.vocabulary.blank, margin + boost, self.options.most_tokens)

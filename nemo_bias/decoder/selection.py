@@ -69,17 +69,18 @@ def likeliest(start, end, entity, log_odds):  # type: ignore[no-untyped-def]
     """[n] whether each arc is the likeliest of the overlapping arcs of its entity, of equal ones the first.
 
     Args:
-        start: [n] first frames.
+        start: [n] first frames, rising.
         end: [n] last frames.
         entity: [n].
         log_odds: [n].
     """
     is_likeliest = np.ones(len(start), np.bool_)
     for i in range(len(start)):
-        for j in range(len(start)):
-            overlap = start[i] <= end[j] and start[j] <= end[i]
-            if entity[i] == entity[j] and overlap and (log_odds[j] > log_odds[i] or (log_odds[j] == log_odds[i] and j < i)):
-                is_likeliest[i] = False
+        for j in range(i + 1, len(start)):
+            if start[j] > end[i]:
+                break
+            if entity[i] == entity[j]:
+                is_likeliest[i if log_odds[j] > log_odds[i] else j] = False
     return is_likeliest
 
 

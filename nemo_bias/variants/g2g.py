@@ -47,8 +47,8 @@ def g2g(settings: VariantSettings) -> Generator:
 
 
 @lru_cache(maxsize=100_000)  # lists of utterances have many names in common
-def _rewritings(file: str | Path, phrase: str) -> list[tuple[str, float]]:
-    return rewriter_of(file).rewritings(phrase, MOST, FARTHEST - COST)
+def _rewritings(file: str | Path, phrase: str) -> tuple[tuple[str, float], ...]:
+    return tuple(rewriter_of(file).rewritings(phrase, MOST, FARTHEST - COST))
 
 
 @lru_cache(maxsize=4)
