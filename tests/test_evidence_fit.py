@@ -60,7 +60,7 @@ def test_written_weights_are_those_of_the_fit(with_frequencies, with_sounds, tmp
     weights = read_weights(tmp_path / "evidence.json", with_frequencies, with_sounds)
     position = {term: k for k, term in enumerate(TERMS)}
     for certainty in (UNSURE, SURE):
-        at = weights.at(certainty, adapter=False, phones=False, language_model=False)
+        (at,) = weights.at(certainty, adapter=False, phones=False, language_model=False, looked_up=np.array([False]))
         assert at[position["tokens"]] == pytest.approx(2 * certainty, abs=0.25)
         assert at[position["worst_frame"]] == pytest.approx(-1, abs=0.25)
     assert weights.adapter[position["lift"]] == pytest.approx(1, abs=0.3)
@@ -100,8 +100,9 @@ def test_the_design_matrix_and_the_decoder_weigh_alike(tmp_path):
     known = arcs.terms[:, [list(TERMS).index(term) for term in KNOWN]] @ list(KNOWN.values())
     expected = constant + known + design_matrix(arcs, columns) @ [weight(column) for column in columns]
     for k in range(0, len(expected), 500):
-        odds = arcs.terms[k] @ weights.at(arcs.certainty[arcs.utterance[k]], adapter=True, phones=True, language_model=False)
-        odds += arcs.looked_up[k] * (arcs.terms[k] @ weights.looked_up)
+        certainty, looked_up = arcs.certainty[arcs.utterance[k]], arcs.looked_up[k : k + 1]
+        (at,) = weights.at(certainty, adapter=True, phones=True, language_model=False, looked_up=looked_up)
+        odds = arcs.terms[k] @ at
         assert odds == pytest.approx(expected[k], abs=1e-2)
 
 

@@ -12,13 +12,24 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList
-from nemo_bias.decoder.evidence import CHARACTERS, EDITS, VARIANT, Places, facts_of, pieces_of, places_of
+from nemo_bias.decoder.evidence import CHARACTERS, CONFIDENCE, EDITS, VARIANT, Places, facts_of, pieces_of, places_of
 from nemo_bias.decoder.frequencies import commonness, word_frequencies
 from nemo_bias.decoder.language_model import LanguageModel
 from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS, WrittenSentence
 from nemo_bias.decoder.lookup import joined_arcs, look_up
 from nemo_bias.decoder.phone_evidence import PHONE_TERMS, phone_terms_of
-from nemo_bias.decoder.probability import DEFAULT_FILE, read_weights, terms_of
+from nemo_bias.decoder.probability import (
+    DEFAULT_FILE,
+    OF_FACTS,
+    OF_LANGUAGE,
+    OF_PHONES,
+    OF_TEXTS,
+    TERMS,
+    certainty_of,
+    fact_terms_of,
+    most_of_texts,
+    read_weights,
+)
 from nemo_bias.decoder.rewriting import rewrite
 from nemo_bias.decoder.selection import Slots, candidates_of, choose, likeliest, slots_of
 from nemo_bias.decoder.sounds import sound_distances, word_sounds
@@ -102,7 +113,7 @@ class _Candidates(NamedTuple):
     shown: tuple[str, ...]  # [n] what is written
     looked_up: NDArray[np.bool_]  # [n] whether the arc was looked up, not spotted
     terms: NDArray[np.float32]  # [n, terms]
-    weights: NDArray[np.float32]  # [terms] of arcs that were spotted
+    weights: NDArray[np.float32]  # [n, terms]
     certainty: float
     log_odds: NDArray[np.float32]  # [n]
     gain: NDArray[np.float32]  # [n] log-odds above those that are asked for
@@ -164,7 +175,6 @@ class ArcDecoder:
     def evidence(self, frames: UtteranceFrames, entities: CompiledList) -> ArcEvidence:
         """What speaks for and against all arcs of an utterance that may be taken."""
         found = self._candidates(frames, entities, -np.inf)
-        weights = np.where(found.looked_up[:, None], found.weights + self._weights.looked_up, found.weights)
         return ArcEvidence(
             frames,
             entities.phrase_of[found.arcs.phrase],
@@ -172,7 +182,7 @@ class ArcDecoder:
             *(found.slots.start, found.slots.end),
             found.looked_up,
             found.terms,
-            found.terms * weights,
+            found.terms * found.weights,
             found.log_odds,
             found.certainty,
             frames.biased,
@@ -204,24 +214,26 @@ class ArcDecoder:
             *(entities.variant_costs, blank, boundaries, pieces),
         )
         number, rivals = candidates_of(arcs, places, facts, entities.phrase_of[arcs.phrase], entities.respelled[arcs.phrase])
-        spoken = labels != blank
-        certainty = math.exp(plain_best[spoken].mean()) if spoken.any() else 1.0
-        listened = frames.phones is not None and self.sounds is not None
-        weights = self._weights.at(certainty, frames.biased, listened, self._language_model is not None)
+        certainty = certainty_of(labels, plain_best, blank)
+        listened = phones is not None and self.sounds is not None
+        weights = self._weights.at(
+            certainty, frames.biased, listened, self._language_model is not None, looked_up=number >= spotted
+        )
+        trust = math.log(self.options.weight) if self.options.weight else -np.inf
+        offset = trust + entities.log_weights[arcs.phrase[number]]
+        terms = np.zeros((len(number), len(TERMS)), np.float32)
+        terms[:, OF_FACTS] = fact_terms_of(facts[number], rivals, len(entities))
+        terms[:, OF_PHONES] = self._phone_terms(frames, arcs, places, number, entities)
+        terms[:, OF_LANGUAGE] = self._language_terms(words, arcs, places, number, entities)
+        # Texts cost the most to compare, and most arcs are too unlikely, whatever they replace.
+        log_odds = (terms * weights).sum(axis=1) + offset
+        hopeful = np.flatnonzero(log_odds + most_of_texts(terms, weights) >= worth_keeping)
+        number, terms, weights, offset = number[hopeful], terms[hopeful], weights[hopeful], offset[hopeful]
         phrase = entities.phrase_of[arcs.phrase[number]]
-        shown = [entities.written_as[form] for form in arcs.phrase[number]]
         replaced = self._texts_under(words, places, number)
         heard = replaced if self._language_model is None else self._texts_under(heard_words, heard_places, number)
-        changing = (facts[number, EDITS] > 0) | (facts[number, VARIANT] > 0)
-        common = self._commonness(changing, heard, shown)
-        sound = self._sound_distances(facts[number], heard, phrase, entities)
-        by_phones = self._phone_terms(frames, arcs, places, number, entities)
-        terms = terms_of(facts[number], rivals, common, sound, by_phones, len(entities))
-        terms = np.hstack([terms, self._language_terms(words, arcs, places, number, entities)])
-        trust = math.log(self.options.weight) if self.options.weight else -np.inf
-        log_odds = terms @ weights + trust + entities.log_weights[arcs.phrase[number]]
-        looked_up = number >= spotted
-        log_odds[looked_up] += terms[looked_up] @ self._weights.looked_up
+        terms[:, OF_TEXTS] = self._text_terms(facts[number], heard, arcs.phrase[number], entities)
+        log_odds = (terms * weights).sum(axis=1) + offset
         kept = np.flatnonzero(log_odds >= worth_keeping)
         kept = kept[likeliest(arcs.start[number[kept]], places.end[number[kept]], phrase[kept], log_odds[kept])]
         writing = as_written(arcs, places, number[kept], log_probs, labels, words, entities, self.vocabulary)
@@ -229,8 +241,8 @@ class ArcDecoder:
         written = np.array([replaced[k] == text for k, text in zip(kept, writing.shown, strict=True)], np.bool_)
         gain = log_odds[kept] - np.float32(_log_odds(self.options.min_probability))
         return _Candidates(
-            *(frames, words, writing.arcs, writing.places, writing.shown, looked_up[kept]),
-            *(terms[kept], weights, certainty, log_odds[kept], gain, written),
+            *(frames, words, writing.arcs, writing.places, writing.shown, number[kept] >= spotted),
+            *(terms[kept], weights[kept], certainty, log_odds[kept], gain, written),
             slots_of(np.arange(len(kept)), written, writing.arcs, writing.places, words),
         )
 
@@ -240,30 +252,31 @@ class ArcDecoder:
         texts = {run: self.vocabulary.text(words.token[slice(*run)].tolist()) for run in set(runs)}
         return [texts[run] for run in runs]
 
-    def _commonness(self, changing: NDArray[np.bool_], replaced: Sequence[str], shown: Sequence[str]) -> NDArray[np.float32]:
-        """[n] how common the words are that are replaced, where that changes the text."""
-        common = np.zeros(len(changing), np.float32)
+    def _text_terms(
+        self, facts: NDArray[np.float32], replaced: Sequence[str], forms: NDArray[np.int32], entities: CompiledList
+    ) -> NDArray[np.float32]:
+        """[n, 3] what is told by the texts that arcs of some forms replace; 0 where they change nothing, or nobody knows."""
+        if not len(forms):
+            return np.zeros((0, 3), np.float32)
+        sound = self._sound_distances(facts, replaced, entities.phrase_of[forms], entities)
+        common = np.zeros(len(facts), np.float32)
         if self.frequencies is not None:
-            for k in np.flatnonzero(changing).tolist():
-                common[k] = commonness(replaced[k], shown[k], self.frequencies)
-        return common
+            for k in np.flatnonzero((facts[:, EDITS] > 0) | (facts[:, VARIANT] > 0)).tolist():
+                common[k] = commonness(replaced[k], entities.written_as[forms[k]], self.frequencies)
+        return np.stack([sound, common, common * np.exp(facts[:, CONFIDENCE])], axis=1)
 
     def _sound_distances(
         self, facts: NDArray[np.float32], replaced: Sequence[str], phrase: NDArray[np.int32], entities: CompiledList
     ) -> NDArray[np.float32]:
-        """[n, 2] distances of what phrases replace, by how both are said, and the phones of the longer.
-
-        Where nobody knows how they are said, letters stand for phones.
-        """
+        """[n] distances of what phrases replace, by how both are said; by letters where nobody knows how they are said."""
         if self.sounds is None:
-            return np.zeros((len(facts), 2), np.float32)
+            return np.zeros(len(facts), np.float32)
         heard = self.sounds.heard(replaced)
         distances: NDArray[np.float32] = sound_distances(*packed(heard), phrase, entities.phones, self.sounds.costs)
         characters = np.maximum(facts[:, CHARACTERS], np.array([len(text) for text in replaced], np.float32))
-        letters = np.stack([facts[:, EDITS] / characters, characters], axis=1)
         heard_nothing = [text != "" and not len(phones) for text, phones in zip(replaced, heard, strict=True)]
-        unknown = np.array(heard_nothing, np.bool_) | np.isinf(distances[:, 0])
-        return np.where(unknown[:, None], letters, distances)
+        unknown = np.array(heard_nothing, np.bool_) | np.isinf(distances)
+        return np.where(unknown, facts[:, EDITS] / characters, distances)
 
     def _phone_terms(
         self, frames: UtteranceFrames, arcs: EntityArcs, places: Places, number: NDArray[np.int64], entities: CompiledList

@@ -66,26 +66,24 @@ def near_tokens_of(row, top, blank, margin, near):  # type: ignore[no-untyped-de
 
 
 @njit
-def doubt(log_probs, best, blank):  # type: ignore[no-untyped-def]
+def doubt(log_probs, best, near, blank):  # type: ignore[no-untyped-def]
     """How much a recogniser doubts what greedy decoding writes: the labels that it expects to be wrong, for each token.
 
     A measure of ours: the sum over all frames of 1 - P(best label), divided by the number of tokens.
 
     Args:
-        log_probs: [T, V] natural logarithms; they need not be normalised.
+        log_probs: [T, V] natural logarithms.
         best: [T] the highest log-prob of each frame.
+        near: the frames' `NearTokens`.
         blank: id of the blank.
 
     Returns:
         From 0, it is sure of all labels, to 1.
     """
     wrong, tokens, last = 0.0, 0, blank
-    for t in range(len(log_probs)):
-        mass = 0.0
-        for v in range(log_probs.shape[1]):
-            mass += np.exp(log_probs[t, v] - best[t])
-        wrong += 1.0 - 1.0 / mass
-        label = np.argmax(log_probs[t])
+    for t in range(len(best)):
+        wrong += max(0.0, 1.0 - np.exp(best[t]))
+        label = near.tokens[t, 0] if log_probs[t, blank] < best[t] else blank
         if label != blank and label != last:
             tokens += 1
         last = label

@@ -148,7 +148,7 @@ def prefix_search(
     if language_model is None:
         _advance(*arguments, NO_SCORES)
         return _results(search, NO_SCORES)  # type: ignore[no-any-return]
-    cache, doubted = language_model.cache(), doubt(log_probs, best, settings.blank)
+    cache, doubted = language_model.cache(), doubt(log_probs, best, near, settings.blank)
     while missing := _advance(*arguments, language_model.scores(cache, doubted)):
         cache.fill(search.missing[:missing])
     return _results(search, language_model.scores(cache, doubted))  # type: ignore[no-any-return]

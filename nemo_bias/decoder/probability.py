@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from nemo_bias.compiled import njit
 from nemo_bias.decoder.evidence import (
-    BEST,
     CHARACTERS,
     CONFIDENCE,
     EDITS,
@@ -49,22 +48,22 @@ TERMS = {
     "tokens": "of the arc",
     "missed_tokens": "tokens of the arc that are nowhere the best label",
     "words": "of the phrase",
-    "best_labels": "log-probability of the best labels of the arc's frames",
     "edits": "square root of the edit distance between the phrase and what it replaces",
     "confidence": "probability of the least sure frame of what it replaces",
     "rivals": "ln(1 + overlapping arcs of other entities that fit nearly as well or better)",
     "list_size": "ln of the number of entities",
     "lift": "nats by which an adapter raised the arc",
     "root_lift": "the square root of that",
+    "variant_cost": "nats that the variant of the entity costs that was found; a log-probability, so its weight is -1",
     "sound": "distance between how the phrase and what it replaces are said (`pronunciation.distance`)",
-    "sound_cost": "that times the phones of the longer of the two",
     "common": "how common the rarest replaced word is in ordinary text (Zipf scale, 0 to 8; 0: unknown)",
     "common_and_sure": "that times the confidence",
-    "variant_cost": "nats that the variant of the entity costs that was found; a log-probability, so its weight is -1",
     **PHONE_TERMS,
     **LANGUAGE_TERMS,
 }
-SOUND, SOUND_COST, COMMON, COMMON_AND_SURE, VARIANT_COST, PHONES = range(15, 21)
+OF_FACTS, OF_TEXTS, OF_PHONES, OF_LANGUAGE = slice(0, 15), slice(15, 18), slice(18, 21), slice(21, 22)  # kinds of terms
+CONFIDENT, (SOUND, COMMON, COMMON_AND_SURE) = 9, range(15, 18)
+COMMONEST = 9.0  # the highest value of `common`: a text of one word only
 VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
     (True, True): "all",
     (False, True): "without_frequencies",
@@ -94,15 +93,27 @@ class EvidenceWeights:
     looked_up: NDArray[np.float32]
     language_model: NDArray[np.float32]
 
-    def at(self, certainty: float, adapter: bool, phones: bool, language_model: bool) -> NDArray[np.float32]:
-        """[terms] the weights of spotted arcs; a certainty below `LEAST_CERTAINTY`, of which none was measured, is that."""
+    def at(
+        self, certainty: float, adapter: bool, phones: bool, language_model: bool, looked_up: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """[n, terms] the weights of n arcs.
+
+        Args:
+            certainty: of the utterance; below `LEAST_CERTAINTY`, of which none was measured, it counts as that.
+            adapter: whether one biased the log-probs.
+            phones: whether a phone head listened.
+            language_model: whether one chose what is written.
+            looked_up: [n] whether each arc was looked up.
+        """
         share = np.float32((max(LEAST_CERTAINTY, certainty) - UNSURE) / (SURE - UNSURE))
         weights = self.unsure + share * (self.sure - self.unsure)
         if adapter:
             weights = weights + self.adapter
         if phones:
             weights = weights + self.phones
-        return weights + self.language_model if language_model else weights
+        if language_model:
+            weights = weights + self.language_model
+        return np.stack([weights, weights + self.looked_up])[looked_up.astype(np.int64)]
 
 
 @lru_cache(maxsize=8)
@@ -133,21 +144,35 @@ def read_weights(path: str | Path, with_frequencies: bool, with_sounds: bool) ->
 
 
 @njit
-def terms_of(facts, rivals, common, sound, phones, entities):  # type: ignore[no-untyped-def]
-    """The terms of arcs.
+def certainty_of(labels, best, blank):  # type: ignore[no-untyped-def]
+    """The certainty of an utterance: the geometric mean probability of its labels, blanks not counted; 1 if all are blanks.
+
+    Args:
+        labels: [T] what is written.
+        best: [T] the highest log-prob of each frame.
+        blank: id of the blank.
+    """
+    total, count = 0.0, 0
+    for t in range(len(labels)):
+        if labels[t] != blank:
+            total += best[t]
+            count += 1
+    return np.exp(total / max(count, 1))
+
+
+@njit
+def fact_terms_of(facts, rivals, entities):  # type: ignore[no-untyped-def]
+    """The terms of arcs that facts tell.
 
     Args:
         facts: [n, FACTS].
         rivals: [n] overlapping arcs of other entities that fit nearly as well or better.
-        common: [n] how common what they replace is.
-        sound: [n, 2] distance between how the phrases and what they replace are said, and the phones of the longer.
-        phones: [n, 3] the `PHONE_TERMS`; all 0 without a phone head.
         entities: how many the list has.
 
     Returns:
-        [n, terms], in the order of `TERMS`, without those of a language model.
+        [n, 15], in the order of `TERMS`.
     """
-    terms = np.empty((len(facts), 23), np.float32)
+    terms = np.empty((len(facts), 15), np.float32)
     size = np.log(max(SHORT_LIST, entities))
     for n in range(len(facts)):
         fact, term = facts[n], terms[n]
@@ -155,12 +180,19 @@ def terms_of(facts, rivals, common, sound, phones, entities):  # type: ignore[no
         term[0], term[1] = 1, fact[GAP]
         term[2] = (fact[GAP] + fact[LEFTOVER]) / characters
         term[3], term[4], term[5] = fact[WORST], fact[CHARACTERS], fact[TOKENS]
-        term[6], term[7], term[8] = fact[TOKENS] - fact[HITS], fact[WORDS], fact[BEST]
-        term[9], term[10], term[11] = np.sqrt(fact[EDITS]), np.exp(fact[CONFIDENCE]), np.log(1 + rivals[n])
-        term[12] = size
-        term[13], term[14] = fact[LIFT], np.sqrt(max(np.float32(0), fact[LIFT]))
-        term[PHONES:] = phones[n]
-        term[SOUND], term[SOUND_COST] = sound[n, 0], sound[n, 0] * sound[n, 1]
-        term[VARIANT_COST] = fact[VARIANT]
-        term[COMMON], term[COMMON_AND_SURE] = common[n], common[n] * np.exp(fact[CONFIDENCE])
+        term[6], term[7], term[8] = fact[TOKENS] - fact[HITS], fact[WORDS], np.sqrt(fact[EDITS])
+        term[9], term[10], term[11] = np.exp(fact[CONFIDENCE]), np.log(1 + rivals[n]), size
+        term[12], term[13] = fact[LIFT], np.sqrt(max(np.float32(0), fact[LIFT]))
+        term[14] = fact[VARIANT]
     return terms
+
+
+def most_of_texts(terms: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[n] the most that the terms of texts can add to the log-odds of arcs, whatever the texts are.
+
+    Args:
+        terms: [n, terms] of which those of facts are known.
+        weights: [n, terms].
+    """
+    common = weights[:, COMMON] + terms[:, CONFIDENT] * weights[:, COMMON_AND_SURE]
+    return np.maximum(0, weights[:, SOUND]) + np.float32(COMMONEST) * np.maximum(0, common)

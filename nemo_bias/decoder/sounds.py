@@ -86,17 +86,12 @@ def sound_distances(heard, first_heard, phrase, said, costs):  # type: ignore[no
         costs: see `nemo_bias.pronunciation.distance.feature_costs`.
 
     Returns:
-        [n, 2] the distance of the nearest pronunciation, infinite if there is none, and the phones of the longer of the two.
+        [n] the distance of the nearest pronunciation, infinite if there is none.
     """
-    distances = np.zeros((len(phrase), 2), np.float32)
+    distances = np.full(len(phrase), np.inf, np.float32)
     for k in range(len(phrase)):
         text = heard[first_heard[k] : first_heard[k + 1]]
-        least = np.inf
         for n in range(said.first_pronunciation[phrase[k]], said.first_pronunciation[phrase[k] + 1]):
             own = said.phone[said.first_phone[n] : said.first_phone[n + 1]]
-            distance = phone_distance(text, own, costs)
-            if distance < least:
-                least = distance
-                distances[k, 1] = max(len(text), len(own))
-        distances[k, 0] = least
+            distances[k] = min(distances[k], np.float32(phone_distance(text, own, costs)))
     return distances

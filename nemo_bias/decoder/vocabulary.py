@@ -120,7 +120,7 @@ class Vocabulary:
 
     def text(self, tokens: Iterable[int]) -> str:
         """The text that a sequence of tokens writes."""
-        return "".join(self.pieces[t] for t in tokens).replace(WORD_START, " ").strip()
+        return "".join([self.pieces[t] for t in tokens]).replace(WORD_START, " ").strip()
 
     def marked(self, phrase: str) -> tuple[str, ...]:
         """A phrase in the characters of the pieces, in each way that it may stand in a text.

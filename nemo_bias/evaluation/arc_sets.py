@@ -148,8 +148,9 @@ class ArcSet:
         first = np.searchsorted(self.utterance, np.arange(len(self.certainty) + 1))
         for u, certainty in enumerate(self.certainty.tolist()):
             rows, own = slice(first[u], first[u + 1]), weights[u % len(weights)]
-            log_odds[rows] = self.terms[rows] @ own.at(certainty, self.adapter, self.phones, self.language_model)
-            log_odds[rows] += self.looked_up[rows] * (self.terms[rows] @ own.looked_up)
+            looked_up = self.looked_up[rows]
+            own_weights = own.at(certainty, self.adapter, self.phones, self.language_model, looked_up)
+            log_odds[rows] = (self.terms[rows] * own_weights).sum(axis=1)
         return log_odds
 
 

@@ -1,10 +1,9 @@
 """Fits the weights of evidence: a logistic regression on arcs of which it is known whether they are right.
 
-The log-odds of an arc are a constant and, for every term t, a weight times t and another times t and the certainty c of the
-utterance: a straight line between the weights at the certainties `UNSURE` and `SURE`. Terms that tell nothing more with c
-have one weight: `common_and_sure`, those of variants, those that are there with an adapter only (`lift` and `root_lift`),
-and those of a phone head. An adapter, a phone head and arcs that were looked up also have weights of their own for some
-other terms.
+The log-odds of an arc are a constant and a weight times each term. How well the tokens fit says the more the surer the
+recogniser is: for the terms in `BY_CERTAINTY`, the weight is a straight line over the certainty of the utterance, between
+those at `UNSURE` and `SURE`. An adapter, a phone head and arcs that were looked up have weights of their own for some
+terms.
 
 Each set of arcs counts the same, however many arcs it has: an arc weighs 100 / (right arcs of its set), times the weight of
 its regime. A ridge of `RIDGE` on standardised columns keeps the weights finite.
@@ -40,7 +39,8 @@ FOLDS = 4
 STEPS = 50  # of Newton's method, at most
 FREQUENCY_TERMS = ("common", "common_and_sure")
 LANGUAGE_MODEL_TERMS = ("constant", *LANGUAGE_TERMS)
-SOUND_TERMS = ("sound", "sound_cost")
+SOUND_TERMS = ("sound",)
+BY_CERTAINTY = ("constant", "tokens", "missed_tokens", "confidence")
 KNOWN = {"variant_cost": -1.0}  # weights that are not fitted
 LIFTS = ("lift", "root_lift")
 ADAPTER_TERMS = ("constant", "gap", "characters", *LIFTS)
@@ -70,7 +70,7 @@ def columns_of(with_frequencies: bool, with_sounds: bool) -> list[Column]:
     unknown = (*unused, *KNOWN, *LIFTS, *PHONE_TERMS, *LANGUAGE_TERMS)
     terms = [term for term in TERMS if term not in unknown]
     plain = [Column(term) for term in terms if term != "constant"]
-    certain = [Column(term, times_certainty=True) for term in terms if term != "common_and_sure"]
+    certain = [Column(term, times_certainty=True) for term in BY_CERTAINTY]
     adapter = [Column(term, adapter=True) for term in ADAPTER_TERMS]
     if not with_sounds:
         return plain + certain + adapter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,9 +76,8 @@ def _substitution(a: str, b: str) -> float:
 
 def packed(arrays: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Arrays of phones one after the other, and [arrays + 1] where each begins."""
-    first = np.zeros(len(arrays) + 1, np.int32)
-    np.cumsum([len(each) for each in arrays], out=first[1:])
-    return np.concatenate([*arrays, np.zeros(0, np.int32)]), first
+    first = np.fromiter(accumulate(map(len, arrays), initial=0), np.int32, len(arrays) + 1)
+    return (np.concatenate(arrays) if arrays else np.zeros(0, np.int32)), first
 
 
 @njit
