@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from nemo_bias.decoder.probability import (
     OF_PHONES,
     OF_TEXTS,
     TERMS,
+    UNINTELLIGIBLE,
     certainty_of,
     fact_terms_of,
     most_of_texts,
@@ -42,6 +44,8 @@ from nemo_bias.decoder.writing import as_written
 from nemo_bias.pronunciation.distance import packed
 
 LEAST_ALTERNATIVE = 0.02  # probability of an entity that the n-best list still tries
+FIRST_UTTERANCES = 20
+LOG = logging.getLogger(__name__)
 DECISIVE = 1e6  # a gain that no other entities outweigh
 
 
@@ -140,6 +144,7 @@ class ArcDecoder:
         self.options = options
         self._language_model = language_model
         self._pieces = pieces_of(vocabulary)
+        self._decoded = self._unintelligible = 0
         self._suppressor = Suppressor(vocabulary, options.token_margin, options.most_tokens)
         self.frequencies = word_frequencies(options.frequency_source) if options.frequency_source else None
         self.sounds = word_sounds(options.pronunciation_source) if options.pronunciation_source else None
@@ -159,6 +164,7 @@ class ArcDecoder:
     def _with_entities(self, frames: UtteranceFrames, entities: CompiledList, nbest: int) -> list[Transcript]:
         worth_keeping = _log_odds(min(self.options.min_probability, LEAST_ALTERNATIVE if nbest > 1 else 1.0)) - 1e-3
         found = self._candidates(frames, entities, worth_keeping)
+        self._note_certainty(found.certainty)
         if not len(found.shown):
             return [self._greedy(frames.labels)]
         chosen = choose(found.slots, found.gain, self.vocabulary.boundaries)
@@ -171,6 +177,16 @@ class ArcDecoder:
                 if len(transcripts) == nbest:
                     break
         return transcripts
+
+    def _note_certainty(self, certainty: float) -> None:
+        """Tells, once, if most of the first utterances are unintelligible to the recogniser."""
+        self._decoded += 1
+        self._unintelligible += certainty < UNINTELLIGIBLE
+        if self._decoded == FIRST_UTTERANCES and self._unintelligible > FIRST_UTTERANCES / 2:
+            LOG.warning(
+                f"the entity list has no effect in {self._unintelligible} of the first {FIRST_UTTERANCES} utterances: of "
+                f"their words the recogniser is hardly sure (certainty below {UNINTELLIGIBLE:g}); is it of another language?"
+            )
 
     def evidence(self, frames: UtteranceFrames, entities: CompiledList) -> ArcEvidence:
         """What speaks for and against all arcs of an utterance that may be taken."""
@@ -215,6 +231,8 @@ class ArcDecoder:
         )
         number, rivals = candidates_of(arcs, places, facts, entities.phrase_of[arcs.phrase], entities.respelled[arcs.phrase])
         certainty = certainty_of(labels, plain_best, blank)
+        if certainty < UNINTELLIGIBLE:
+            number, rivals = number[:0], rivals[:0]
         listened = phones is not None and self.sounds is not None
         weights = self._weights.at(
             certainty, frames.biased, listened, self._language_model is not None, looked_up=number >= spotted

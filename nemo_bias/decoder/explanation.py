@@ -14,7 +14,7 @@ from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList
 from nemo_bias.decoder.evidence import token_path
 from nemo_bias.decoder.frames import NEVER
-from nemo_bias.decoder.probability import TERMS
+from nemo_bias.decoder.probability import TERMS, UNINTELLIGIBLE
 from nemo_bias.decoder.spotter import find_arcs
 from nemo_bias.decoder.transcript import Transcript
 from nemo_bias.decoder.vocabulary import Vocabulary
@@ -115,6 +115,9 @@ def explanation_of(
         return _unlikely(told, best, float(entities.weights[phrase]), evidence, transcript, options)
     if not tokens:
         return told
+    if evidence.certainty < UNINTELLIGIBLE:
+        doubt = f"certainty {evidence.certainty:.2g}, below {UNINTELLIGIBLE:g}"
+        return replace(told, reason=f"the recogniser is hardly sure of a word in this utterance ({doubt})")
     arcs = find_arcs(
         *(frames.log_probs, frames.best, vocabulary.blank, options.token_margin, options.most_tokens, entities.automaton)
     )

@@ -2,7 +2,8 @@
 
 The log-odds are a sum of *terms* times weights. A recogniser that is sure of what it writes is mostly right about it, and
 one that is not says little by its log-probs; so there are two sets of weights, and an utterance stands between them by its
-*certainty*: the geometric mean probability of its greedy labels, blanks not counted. `unsure` holds for a certainty of 0.6,
+*certainty*: the geometric mean probability of its greedy labels, blanks not counted. Below `UNINTELLIGIBLE` it is noise, or
+another language, and nothing is looked for. `unsure` holds for a certainty of 0.6,
 `sure` for 0.95, a straight line for the rest. Other sets are added where an adapter biased the log-probs, where a phone head
 listened, for arcs that were looked up, and where a language model chose what is written. There are weights for use with and
 without word frequencies, and with and without pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds
@@ -37,6 +38,7 @@ from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS
 from nemo_bias.decoder.phone_evidence import PHONE_TERMS
 
 UNSURE, SURE, LEAST_CERTAINTY = 0.6, 0.95, 0.5
+UNINTELLIGIBLE = 0.4  # utterances of less certainty have no entities: of their arcs on development data none was likely
 SHORT_LIST = 200  # shorter lists are weighed as if they had this many entities; none was measured
 DEFAULT_FILE = Path(__file__).with_name("evidence.json")
 TERMS = {
@@ -99,7 +101,7 @@ class EvidenceWeights:
         """[n, terms] the weights of n arcs.
 
         Args:
-            certainty: of the utterance; below `LEAST_CERTAINTY`, of which none was measured, it counts as that.
+            certainty: of the utterance; below `LEAST_CERTAINTY`, of which little was measured, it counts as that.
             adapter: whether one biased the log-probs.
             phones: whether a phone head listened.
             language_model: whether one chose what is written.
