@@ -54,6 +54,13 @@ def test_one_that_is_written(search, heard):
     assert "looked for as born; tokens ▁bo r n" in str(told)
 
 
+def test_an_utterance_that_is_not_understood(search, subwords):
+    noise = random_log_probs(np.random.default_rng(0), 40, subwords.size, peak=0.5)
+    told = explain(search(), noise, ["born"])
+    assert not told.written
+    assert "the recogniser is hardly sure of a word in this utterance (certainty 0." in told.reason
+
+
 @pytest.mark.parametrize("weight", [1.0, 0.5])
 def test_the_weight_that_it_needs(search, heard, weight):
     log_probs, decoder = heard(0.99), search()

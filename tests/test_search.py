@@ -126,6 +126,29 @@ def test_without_accepted_entities_the_output_is_greedy(options, search, subword
             assert (transcript.spans, transcript.score) == ((), 0)
 
 
+def murmur(vocabulary, sure: float) -> np.ndarray:
+    """[T, V] in which "no barn a" is heard with this probability of each token, and anything else with the rest."""
+    log_probs = speak(vocabulary, BARN, HEARD)
+    sayings = log_probs.argmax(axis=1) != vocabulary.blank
+    log_probs[sayings] = np.log((1 - sure) / (vocabulary.size - 1))
+    log_probs[sayings, speak(vocabulary, BARN).argmax(axis=1)[sayings]] = np.log(sure)
+    return log_probs
+
+
+def test_utterances_that_are_not_understood_have_no_entities(search, subwords, caplog):
+    """Noise, or another language: where all that can be written is nearly as likely, everything sounds like a name."""
+    decoder = search(subwords, min_probability=1e-3)
+    clear, unclear = murmur(subwords, 0.45), murmur(subwords, 0.35)
+    assert [span.phrase for span in decode(decoder, clear, ["born"]).spans] == ["born"]
+    for n in range(40):
+        transcript = decode(decoder, unclear if n else clear, ["born"])
+        assert bool(transcript.spans) == (n == 0)
+    (told,) = caplog.messages
+    assert told.startswith(
+        "nemo_bias: the list has no effect in 18 of the first 20 utterances, as the recogniser is hardly sure"
+    )
+
+
 def test_entities_of_weight_zero_are_switched_off(search, subwords):
     log_probs = speak(subwords, BARN, HEARD)
     transcript = decode(search(subwords), log_probs, ["born", "toast"], [0.0, 1.0])

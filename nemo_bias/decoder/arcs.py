@@ -184,8 +184,9 @@ class ArcDecoder:
         self._unintelligible += certainty < UNINTELLIGIBLE
         if self._decoded == FIRST_UTTERANCES and self._unintelligible > FIRST_UTTERANCES / 2:
             LOG.warning(
-                f"the entity list has no effect in {self._unintelligible} of the first {FIRST_UTTERANCES} utterances: of "
-                f"their words the recogniser is hardly sure (certainty below {UNINTELLIGIBLE:g}); is it of another language?"
+                f"nemo_bias: the list has no effect in {self._unintelligible} of the first {FIRST_UTTERANCES} utterances, "
+                f"as the recogniser is hardly sure of a word in them (certainty below {UNINTELLIGIBLE:g}); is it of another "
+                "language, or the audio broken?"
             )
 
     def evidence(self, frames: UtteranceFrames, entities: CompiledList) -> ArcEvidence:

@@ -1,13 +1,12 @@
 """How likely an arc is the entity: a logistic regression on the facts about it.
 
 The log-odds are a sum of *terms* times weights. A recogniser that is sure of what it writes is mostly right about it, and
-one that is not says little by its log-probs; so there are two sets of weights, and an utterance stands between them by its
-*certainty*: the geometric mean probability of its greedy labels, blanks not counted. Below `UNINTELLIGIBLE` it is noise, or
-another language, and nothing is looked for. `unsure` holds for a certainty of 0.6,
-`sure` for 0.95, a straight line for the rest. Other sets are added where an adapter biased the log-probs, where a phone head
-listened, for arcs that were looked up, and where a language model chose what is written. There are weights for use with and
-without word frequencies, and with and without pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds
-the result.
+one that is not says little by its log-probs; so some weights depend on the *certainty* of the utterance: the geometric mean
+probability of its greedy labels, blanks only if there is nothing else. `unsure` holds for a certainty of 0.6, `sure` for 0.95,
+a straight line for the rest. Below `UNINTELLIGIBLE` it is noise, or another language, and nothing is looked for. Other sets
+are added where an adapter biased the log-probs, where a phone head listened, for arcs that were looked up, and where a language
+model chose what is written. There are weights for use with and without word frequencies, and with and without pronunciations.
+`scripts/fit_evidence.py` fits them all; `evidence.json` holds the result.
 """
 
 from __future__ import annotations
@@ -147,19 +146,20 @@ def read_weights(path: str | Path, with_frequencies: bool, with_sounds: bool) ->
 
 @njit
 def certainty_of(labels, best, blank):  # type: ignore[no-untyped-def]
-    """The certainty of an utterance: the geometric mean probability of its labels, blanks not counted; 1 if all are blanks.
+    """The certainty of an utterance: the geometric mean probability of its labels, blanks only if there is nothing else.
 
     Args:
         labels: [T] what is written.
         best: [T] the highest log-prob of each frame.
         blank: id of the blank.
     """
-    total, count = 0.0, 0
+    said, count, total = 0.0, 0, 0.0
     for t in range(len(labels)):
+        total += best[t]
         if labels[t] != blank:
-            total += best[t]
+            said += best[t]
             count += 1
-    return np.exp(total / max(count, 1))
+    return np.exp(said / count if count else total / max(len(labels), 1))
 
 
 @njit
