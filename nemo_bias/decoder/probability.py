@@ -1,12 +1,13 @@
 """How likely an arc is the entity: a logistic regression on the facts about it.
 
-The log-odds are a sum of *terms* times weights. A recogniser that is sure of what it writes is mostly right about it, and
-one that is not says little by its log-probs; so some weights depend on the *certainty* of the utterance: the geometric mean
-probability of its greedy labels, blanks only if there is nothing else. `unsure` holds for a certainty of 0.6, `sure` for 0.95,
-a straight line for the rest. Below `UNINTELLIGIBLE` it is noise, or another language, and nothing is looked for. Other sets
-are added where an adapter biased the log-probs, where a phone head listened, for arcs that were looked up, and where a language
-model chose what is written. There are weights for use with and without word frequencies, and with and without pronunciations.
-`scripts/fit_evidence.py` fits them all; `evidence.json` holds the result.
+The log-odds are a sum of *terms* times weights. A recogniser that is sure of what it writes is mostly right about it,
+and one that is not says little by its log-probs; so some weights depend on the *certainty* of the utterance: the
+geometric mean probability of its greedy labels, blanks only if there is nothing else. `unsure` holds for a certainty of
+0.6, `sure` for 0.95, a straight line for the rest. Below `UNINTELLIGIBLE` it is noise, or another language, and nothing
+is looked for. Other sets are added where an adapter biased the log-probs, where a phone head listened, for arcs that
+were looked up, and where a language model chose what is written. There are weights for use with and without word
+frequencies, and with and without pronunciations. `scripts/fit_evidence.py` fits them all; `evidence.json` holds the
+result.
 """
 
 from __future__ import annotations
