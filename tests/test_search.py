@@ -12,6 +12,16 @@ from conftest import MARKS, PIECES, collapse, is_boundary, random_log_probs, spe
 from test_automaton import random_phrases
 
 from nemo_bias.decoder.config import DecodingOptions
+from nemo_bias.decoder.probability import (
+    COMMON,
+    COMMON_AND_SURE,
+    COMMONEST,
+    CONFIDENT,
+    OF_TEXTS,
+    SOUND,
+    TERMS,
+    most_of_texts,
+)
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
 
@@ -246,6 +256,19 @@ def probability(decoder, log_probs, phrase, weight=1.0) -> float:
 
 def odds(p: float) -> float:
     return p / (1 - p)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_texts_never_add_more_than_foreseen(seed):
+    """So no arc is left out before its texts are compared that would be written if they were."""
+    rng = np.random.default_rng(seed)
+    weights, terms = rng.normal(size=(2, 50, len(TERMS))).astype(np.float32)
+    terms[:, CONFIDENT] = rng.random(50)
+    terms[:, OF_TEXTS] = 0
+    foreseen = most_of_texts(terms, weights)
+    for sound, common in itertools.product([0.0, 0.4, 1.0], [0.0, 3.0, COMMONEST]):
+        terms[:, SOUND], terms[:, COMMON], terms[:, COMMON_AND_SURE] = sound, common, common * terms[:, CONFIDENT]
+        assert ((terms * weights)[:, OF_TEXTS].sum(axis=1) <= foreseen + 1e-4).all()
 
 
 def test_weights_multiply_the_odds(search, subwords):

@@ -44,9 +44,9 @@ from nemo_bias.decoder.writing import as_written
 from nemo_bias.pronunciation.distance import packed
 
 LEAST_ALTERNATIVE = 0.02  # probability of an entity that the n-best list still tries
-FIRST_UTTERANCES = 20
-LOG = logging.getLogger(__name__)
 DECISIVE = 1e6  # a gain that no other entities outweigh
+FIRST_UTTERANCES = 20  # after so many it is told if the recogniser understands hardly any of them
+LOG = logging.getLogger(__name__)
 
 
 class UtteranceFrames(NamedTuple):
