@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -35,7 +36,7 @@ from nemo_bias.decoder.probability import (
 from nemo_bias.decoder.rewriting import rewrite
 from nemo_bias.decoder.selection import Slots, candidates_of, choose, likeliest, slots_of
 from nemo_bias.decoder.sounds import sound_distances, word_sounds
-from nemo_bias.decoder.spotter import EntityArcs, find_arcs
+from nemo_bias.decoder.spotter import NO_ARCS, EntityArcs, find_arcs
 from nemo_bias.decoder.suppression import Suppressor
 from nemo_bias.decoder.transcript import LOOKED_UP, SPOTTED, EntitySpan, Transcript, collapsed
 from nemo_bias.decoder.vocabulary import Boundaries, Vocabulary
@@ -144,6 +145,7 @@ class ArcDecoder:
         self.options = options
         self._language_model = language_model
         self._pieces = pieces_of(vocabulary)
+        self._lock = threading.Lock()
         self._decoded = self._unintelligible = 0
         self._suppressor = Suppressor(vocabulary, options.token_margin, options.most_tokens)
         self.frequencies = word_frequencies(options.frequency_source) if options.frequency_source else None
@@ -180,11 +182,13 @@ class ArcDecoder:
 
     def _note_certainty(self, certainty: float) -> None:
         """Tells, once, if most of the first utterances are unintelligible to the recogniser."""
-        self._decoded += 1
-        self._unintelligible += certainty < UNINTELLIGIBLE
-        if self._decoded == FIRST_UTTERANCES and self._unintelligible > FIRST_UTTERANCES / 2:
+        with self._lock:
+            self._decoded += 1
+            self._unintelligible += certainty < UNINTELLIGIBLE
+            decoded, unintelligible = self._decoded, self._unintelligible
+        if decoded == FIRST_UTTERANCES and unintelligible > FIRST_UTTERANCES / 2:
             LOG.warning(
-                f"nemo_bias: the list has no effect in {self._unintelligible} of the first {FIRST_UTTERANCES} utterances, "
+                f"nemo_bias: the list has no effect in {unintelligible} of the first {FIRST_UTTERANCES} utterances, "
                 f"as the recogniser is hardly sure of a word in them (certainty below {UNINTELLIGIBLE:g}); is it of another "
                 "language, or the audio broken?"
             )
@@ -210,14 +214,9 @@ class ArcDecoder:
         """The arcs that may be taken, if their log-odds are worth keeping."""
         log_probs, best, plain, plain_best, labels, phones = frames
         blank, boundaries, pieces = self.vocabulary.blank, self.vocabulary.boundaries, self._pieces
-        margin, most = self.options.token_margin, self.options.most_tokens
-        arcs = find_arcs(log_probs, best, blank, margin, most, entities.automaton)
-        spotted = len(arcs.phrase)
         words = greedy_words(labels, blank, boundaries)
-        if self.sounds is not None and self.options.lookup_distance is not None:
-            context = entities, self.sounds, self.vocabulary
-            found = look_up(log_probs, best, plain_best, words, *context, phones, self.options.lookup_distance)
-            arcs = joined_arcs(arcs, found)
+        certainty = certainty_of(labels, plain_best, blank)
+        arcs, spotted = self._found(frames, words, entities) if certainty >= UNINTELLIGIBLE else (NO_ARCS, 0)
         places = places_of(plain, plain_best, labels, words, arcs, blank, boundaries, pieces)
         heard_words, heard_places = words, places  # what the recogniser writes by itself, if that is not `labels`
         if (frames.biased or self._language_model is not None) and len(arcs.phrase):
@@ -231,9 +230,6 @@ class ArcDecoder:
             *(entities.variant_costs, blank, boundaries, pieces),
         )
         number, rivals = candidates_of(arcs, places, facts, entities.phrase_of[arcs.phrase], entities.respelled[arcs.phrase])
-        certainty = certainty_of(labels, plain_best, blank)
-        if certainty < UNINTELLIGIBLE:
-            number, rivals = number[:0], rivals[:0]
         listened = phones is not None and self.sounds is not None
         weights = self._weights.at(
             certainty, frames.biased, listened, self._language_model is not None, looked_up=number >= spotted
@@ -264,6 +260,16 @@ class ArcDecoder:
             *(terms[kept], weights[kept], certainty, log_odds[kept], gain, written),
             slots_of(np.arange(len(kept)), written, writing.arcs, writing.places, words),
         )
+
+    def _found(self, frames: UtteranceFrames, words: GreedyWords, entities: CompiledList) -> tuple[EntityArcs, int]:
+        """The arcs that are spotted, then those that are looked up, and how many are spotted."""
+        log_probs, best, own = frames.log_probs, frames.best, self.options
+        arcs = find_arcs(log_probs, best, self.vocabulary.blank, own.token_margin, own.most_tokens, entities.automaton)
+        spotted = len(arcs.phrase)
+        if self.sounds is not None and own.lookup_distance is not None:
+            context = entities, self.sounds, self.vocabulary, frames.phones, own.lookup_distance
+            arcs = joined_arcs(arcs, look_up(log_probs, best, frames.plain_best, words, *context))
+        return arcs, spotted
 
     def _texts_under(self, words: GreedyWords, places: Places, number: NDArray[np.int64]) -> list[str]:
         """[n] the whole words that arcs replace."""

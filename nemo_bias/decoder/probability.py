@@ -63,8 +63,10 @@ TERMS = {
     **PHONE_TERMS,
     **LANGUAGE_TERMS,
 }
-OF_FACTS, OF_TEXTS, OF_PHONES, OF_LANGUAGE = slice(0, 15), slice(15, 18), slice(18, 21), slice(21, 22)  # kinds of terms
-CONFIDENT, (SOUND, COMMON, COMMON_AND_SURE) = 9, range(15, 18)
+CONFIDENT, SOUND, COMMON, COMMON_AND_SURE = map(list(TERMS).index, ("confidence", "sound", "common", "common_and_sure"))
+OF_FACTS, OF_TEXTS = slice(0, SOUND), slice(SOUND, COMMON_AND_SURE + 1)  # kinds of terms
+OF_PHONES = slice(OF_TEXTS.stop, OF_TEXTS.stop + len(PHONE_TERMS))
+OF_LANGUAGE = slice(OF_PHONES.stop, len(TERMS))
 COMMONEST = 9.0  # the highest value of `common`: a text of one word only
 VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
     (True, True): "all",
@@ -173,9 +175,9 @@ def fact_terms_of(facts, rivals, entities):  # type: ignore[no-untyped-def]
         entities: how many the list has.
 
     Returns:
-        [n, 15], in the order of `TERMS`.
+        [n, terms of facts], in the order of `TERMS`.
     """
-    terms = np.empty((len(facts), 15), np.float32)
+    terms = np.empty((len(facts), SOUND), np.float32)
     size = np.log(max(SHORT_LIST, entities))
     for n in range(len(facts)):
         fact, term = facts[n], terms[n]

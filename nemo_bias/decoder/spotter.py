@@ -38,6 +38,11 @@ class EntityArcs(NamedTuple):
     tokens: NDArray[np.int32]
 
 
+NO_ARCS = EntityArcs(
+    *(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)),
+    *(np.zeros(1, np.int32), np.zeros(0, np.int32)),
+)
+
 # A path is dropped when it lies more than SLACK + SLACK_PER_CHARACTER * characters below the best labels of its frames, or
 # is not among the MAX_ACTIVE best of a frame.
 SLACK = np.float32(1.0)

@@ -56,9 +56,9 @@ def test_hotwords_are_written_in_silence(demo):
     https://github.com/SYSTRAN/faster-whisper/issues/1356
     """
     rng = np.random.default_rng(1)
-    noise = [rng.normal(scale=scale, size=32000).astype(np.float32) for scale in (1e-4, 1e-2, 0.1)]
-    silence = [np.zeros(32000, np.float32), *noise, *(each * np.sin(np.arange(32000) / 900) for each in noise)]
-    silence = [each.astype(np.float32) for each in silence]
+    noise = [rng.normal(scale=scale, size=32000) for scale in (1e-4, 1e-2, 0.1)]
+    pulsing = [each * np.sin(np.arange(32000) / 900) for each in noise]
+    silence = [each.astype(np.float32) for each in (np.zeros(32000), *noise, *pulsing)]
     names = ["surgery mode", "clinic mode end", "chair position", "Katharina"]
     written = []
     for entities in (None, names):
