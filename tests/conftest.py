@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
@@ -76,9 +77,13 @@ def set_anew(model, entities=None, **options) -> None:
     set_entities(model, entities, **{**defaults, **options})
 
 
-def weights_file(path, **terms: float) -> str:
-    """A file of evidence weights that are the same for all recognisers, with and without frequencies and pronunciations."""
+def weights_file(path, risk: dict[str, float] | None = None, **terms: float) -> str:
+    """A file of evidence weights that are the same for all recognisers, with and without frequencies and pronunciations.
+
+    Unless its weights are given, the risk is a quarter for all arcs, so that `min_probability` itself is asked for.
+    """
     weights = {part: terms if part in ("unsure", "sure") else {} for part in PARTS}
+    weights["risk"] = risk or {"constant": -math.log(3)}
     path.write_text(json.dumps(dict.fromkeys(VARIANTS.values(), weights)))
     return str(path)
 

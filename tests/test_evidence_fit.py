@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from conftest import speak
 
-from nemo_bias.decoder.probability import SURE, TERMS, UNSURE, VARIANTS, read_weights
+from nemo_bias.decoder.probability import SURE, TERMS, UNSURE, VARIANTS, log_odds_of, read_weights
 from nemo_bias.decoder.search import BiasedBeamSearch
-from nemo_bias.evaluation.arc_sets import ArcSet, probabilities
+from nemo_bias.evaluation.arc_sets import ArcSet, losing_arcs, probabilities
 from nemo_bias.evaluation.evidence_fit import FOLDS, KNOWN, columns_of, design_matrix, fit_files, logistic_regression
 
 
 def made_up_arcs(seed: int, adapter: bool, sounds: bool = True, phones: bool = False, count: int = 4000) -> ArcSet:
     """Arcs that are right with log-odds ``2 * certainty * tokens - worst_frame``, and more with an adapter's lift, less with
-    what a phone head loses, what a variant costs, and their gap where they were looked up.
+    what a phone head loses, what a variant costs, and their gap where they were looked up. Right words are lost by them with
+    log-odds ``2 * confidence - 1``.
     """
     rng = np.random.default_rng(seed)
     utterance = np.sort(rng.integers(0, 200, count))
@@ -31,8 +32,10 @@ def made_up_arcs(seed: int, adapter: bool, sounds: bool = True, phones: bool = F
     odds -= looked_up * terms[:, position["gap"]]
     odds -= terms[:, position["variant_cost"]]
     right = rng.random(count) < probabilities(odds)
+    loses = rng.random(count) < probabilities(2 * terms[:, position["confidence"]] - 1)
     return ArcSet(
-        "made up", "ls", "1,000", 1.0, adapter, phones, sounds, False, terms, looked_up, right, utterance, certainty
+        *("made up", "ls", "1,000", 1.0, adapter, phones, sounds, False),
+        *(terms, looked_up, right, loses, utterance, certainty),
     )
 
 
@@ -60,7 +63,7 @@ def test_written_weights_are_those_of_the_fit(with_frequencies, with_sounds, tmp
     weights = read_weights(tmp_path / "evidence.json", with_frequencies, with_sounds)
     position = {term: k for k, term in enumerate(TERMS)}
     for certainty in (UNSURE, SURE):
-        (at,) = weights.at(certainty, adapter=False, phones=False, language_model=False, looked_up=np.array([False]))
+        at, _ = weights.at(certainty, adapter=False, phones=False, language_model=False)
         assert at[position["tokens"]] == pytest.approx(2 * certainty, abs=0.25)
         assert at[position["worst_frame"]] == pytest.approx(-1, abs=0.25)
     assert weights.adapter[position["lift"]] == pytest.approx(1, abs=0.3)
@@ -68,6 +71,9 @@ def test_written_weights_are_those_of_the_fit(with_frequencies, with_sounds, tmp
     assert (weights.unsure[position["sound"]] != 0) == with_sounds
     assert weights.phones[position["phone_loss"]] == pytest.approx(-1 if with_sounds else 0, abs=0.3)
     assert weights.looked_up[position["gap"]] == pytest.approx(-1 if with_sounds else 0, abs=0.3)
+    assert weights.risk[position["confidence"]] == pytest.approx(2, abs=0.3)
+    assert weights.risk[0] == pytest.approx(-1, abs=0.3)
+    assert (weights.risk[position["common"]] != 0) == with_frequencies
 
 
 def test_there_are_no_weights_without_arcs_to_fit_them(tmp_path):
@@ -100,9 +106,8 @@ def test_the_design_matrix_and_the_decoder_weigh_alike(tmp_path):
     known = arcs.terms[:, [list(TERMS).index(term) for term in KNOWN]] @ list(KNOWN.values())
     expected = constant + known + design_matrix(arcs, columns) @ [weight(column) for column in columns]
     for k in range(0, len(expected), 500):
-        certainty, looked_up = arcs.certainty[arcs.utterance[k]], arcs.looked_up[k : k + 1]
-        (at,) = weights.at(certainty, adapter=True, phones=True, language_model=False, looked_up=looked_up)
-        odds = arcs.terms[k] @ at
+        at = weights.at(arcs.certainty[arcs.utterance[k]], adapter=True, phones=True, language_model=False)
+        (odds,) = log_odds_of(arcs.terms[k : k + 1], at, arcs.looked_up[k : k + 1])
         assert odds == pytest.approx(expected[k], abs=1e-2)
 
 
@@ -122,3 +127,24 @@ def test_evidence_of_the_decoder(subwords):
     texts = {entities.phrases[phrase]: evidence.text_with(k) for k, phrase in enumerate(evidence.phrase)}
     assert texts["born"] == "no born a"
     assert evidence.terms.shape == (len(evidence.phrase), len(TERMS)) and not evidence.adapter
+
+
+@pytest.mark.parametrize(
+    ("said", "phrase", "loses"),
+    [
+        ("no barn a", "born", True),
+        ("no born a", "born", False),
+        ("no toast a", "born", False),
+        ("no barn a", "barn a", False),
+        ("no barn a", "born a", True),
+        ("toast a", "born a", False),  # what is right of it, it writes itself
+    ],
+)
+def test_arcs_that_replace_right_words_lose_them(said, phrase, loses, subwords):
+    log_probs = speak(subwords, ["▁no", "▁b", "o", "r", "n", "▁a"], heard={2: ("a", 0.7)})
+    search = BiasedBeamSearch(subwords, threads=1)
+    evidence = search.evidence(log_probs, search.compile([phrase]))
+    own = [shown == phrase for shown in evidence.shown]
+    assert any(own)
+    lost = losing_arcs(evidence, tuple(said.split()))
+    assert lost[own].all() == loses and lost[own].any() == loses

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
-from conftest import PIECES, random_log_probs, speak
+from conftest import PIECES, random_log_probs, speak, weights_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_bias.decoder.config import DecodingOptions
-from nemo_bias.decoder.probability import VARIANTS
 from nemo_bias.decoder.rescoring import PhoneticRescorer, phonetic_costs
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.transcript import SPOTTED, EntitySpan, Transcript
@@ -47,12 +44,12 @@ def spoken(phones: str, sure: float = 0.9) -> np.ndarray:
 
 
 def transcript(text: str, score: float = 0.0, *entities: str) -> Transcript:
-    spans = tuple(EntitySpan(entity, entity, 0, 0, 0.5, SPOTTED) for entity in entities)
+    spans = tuple(EntitySpan(entity, entity, 0, 0, 0.5, 0.5, SPOTTED) for entity in entities)
     return Transcript(text, (), score, spans, np.zeros(0, np.int32))
 
 
 def rescored(log_probs, hypotheses, weight=1.0, entities=None):
-    return PhoneticRescorer(pronounce, weight, 0.5, threads=1).rescore([hypotheses], [log_probs], entities and [entities])[0]
+    return PhoneticRescorer(pronounce, weight, threads=1).rescore([hypotheses], [log_probs], entities and [entities])[0]
 
 
 def scores(transcripts) -> list[tuple[str, float]]:
@@ -117,7 +114,7 @@ def test_a_batch_is_rescored_as_each_utterance_alone_in_any_number_of_threads():
     ]
     alone = [rescored(log_probs, some) for log_probs, some in zip(utterances, nbest, strict=True)]
     for threads in (1, 3):
-        together = PhoneticRescorer(pronounce, 1.0, 0.5, threads).rescore(nbest, utterances)
+        together = PhoneticRescorer(pronounce, 1.0, threads).rescore(nbest, utterances)
         assert [[(t.text, t.score) for t in some] for some in together] == [
             [(t.text, t.score) for t in some] for some in alone
         ]
@@ -158,14 +155,11 @@ def test_hypotheses_that_share_all_but_a_word_at_an_end():
 
 def decoded(tmp_path, phone_weight, phones, log_odds, nbest=1):
     """ "no born a" heard as "no barn a", where born has these log-odds."""
-    constant = {"constant": log_odds}
-    parts = {"unsure": constant, "sure": constant, "adapter": {}, "phones": {}, "looked_up": {}, "language_model": {}}
-    evidence, lexicon = tmp_path / "evidence.json", tmp_path / "lexicon.txt"
-    evidence.write_text(json.dumps(dict.fromkeys(VARIANTS.values(), parts)))
+    evidence, lexicon = weights_file(tmp_path / "evidence.json", constant=log_odds), tmp_path / "lexicon.txt"
     lexicon.write_text("\n".join(f"{word} {p}" for word, own in LEXICON.items() for p in own))
     vocabulary = Vocabulary(PIECES, len(PIECES))
     options = DecodingOptions(
-        evidence_file=str(evidence), word_frequencies=None, pronunciations=str(lexicon), phone_weight=phone_weight
+        evidence_file=evidence, word_frequencies=None, pronunciations=str(lexicon), phone_weight=phone_weight
     )
     search = BiasedBeamSearch(vocabulary, options, threads=1)
     log_probs = speak(vocabulary, ["▁no", "▁b", "o", "r", "n", "▁a"], {2: ("a", 0.7)})

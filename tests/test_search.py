@@ -20,8 +20,10 @@ from nemo_bias.decoder.probability import (
     OF_TEXTS,
     SOUND,
     TERMS,
+    log_odds_of,
     most_of_texts,
 )
+from nemo_bias.decoder.risk import LEAST_ODDS, MOST_ODDS
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
 
@@ -263,12 +265,13 @@ def test_texts_never_add_more_than_foreseen(seed):
     """So no arc is left out before its texts are compared that would be written if they were."""
     rng = np.random.default_rng(seed)
     weights, terms = rng.normal(size=(2, 50, len(TERMS))).astype(np.float32)
+    weights, looked_up = weights[:2], rng.random(50) < 0.5
     terms[:, CONFIDENT] = rng.random(50)
     terms[:, OF_TEXTS] = 0
-    foreseen = most_of_texts(terms, weights)
+    foreseen, without = most_of_texts(terms, weights, looked_up), log_odds_of(terms, weights, looked_up)
     for sound, common in itertools.product([0.0, 0.4, 1.0], [0.0, 3.0, COMMONEST]):
         terms[:, SOUND], terms[:, COMMON], terms[:, COMMON_AND_SURE] = sound, common, common * terms[:, CONFIDENT]
-        assert ((terms * weights)[:, OF_TEXTS].sum(axis=1) <= foreseen + 1e-4).all()
+        assert (log_odds_of(terms, weights, looked_up) <= without + foreseen + 1e-4).all()
 
 
 def test_weights_multiply_the_odds(search, subwords):
@@ -292,6 +295,28 @@ def test_what_is_written_is_likely_enough(search, subwords):
     assert decode(search(subwords, min_probability=p + 0.01), log_probs, ["born"]).text == "no barn a"
 
 
+@pytest.mark.parametrize(("risk", "times"), [(-20, LEAST_ODDS), (0, (LEAST_ODDS + MOST_ODDS) / 2), (20, MOST_ODDS)])
+def test_more_is_asked_for_where_right_words_would_be_lost(risk, times, search, subwords, tmp_path):
+    log_probs = speak(subwords, BARN, HEARD)
+    own = odds(probability(search(subwords), log_probs, "born"))
+    terms = {"constant": 4, "gap": -1, "loss_per_character": -1}
+    evidence = weights_file(tmp_path / "risk.json", risk={"constant": risk}, **terms)
+    for more, text in ((0.98, "no born a"), (1.02, "no barn a")):
+        asked = own / times * more
+        decoder = search(subwords, evidence_file=evidence, min_probability=asked / (1 + asked))
+        transcript = decode(decoder, log_probs, ["born"])
+        assert transcript.text == text
+        assert [odds(span.asked_for) for span in transcript.spans] == pytest.approx([asked * times] * len(transcript.spans))
+
+
+def test_what_is_at_risk_is_told_by_what_is_replaced(search, subwords, tmp_path):
+    (tmp_path / "text.txt").write_text("the barn is a barn\n")
+    evidence = weights_file(tmp_path / "risk.json", risk={"constant": -30, "common": 20}, constant=0)
+    for heard, text in (("a", "no barn a"), ("e", "no born a")):  # "bern" is no word of the text
+        decoder = search(subwords, evidence_file=evidence, word_frequencies=str(tmp_path / "text.txt"))
+        assert decode(decoder, speak(subwords, BARN, {2: (heard, 0.7)}), ["born"]).text == text
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_more_is_written_at_a_lower_probability(seed, search, subwords):
     log_probs = random_log_probs(np.random.default_rng(seed), 200, subwords.size, peak=3.0)
@@ -299,7 +324,7 @@ def test_more_is_written_at_a_lower_probability(seed, search, subwords):
     counts = []
     for least in (0.01, 0.2, 0.5, 0.8, 0.95):
         spans = decode(search(subwords, min_probability=least), log_probs, phrases).spans
-        assert all(span.probability >= least - 1e-6 for span in spans)
+        assert all(span.probability >= span.asked_for - 1e-6 and span.asked_for >= least - 1e-6 for span in spans)
         counts.append(len(spans))
     assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
 

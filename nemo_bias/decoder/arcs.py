@@ -19,21 +19,22 @@ from nemo_bias.decoder.frequencies import commonness, word_frequencies
 from nemo_bias.decoder.language_model import LanguageModel
 from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS, WrittenSentence
 from nemo_bias.decoder.lookup import joined_arcs, look_up
-from nemo_bias.decoder.phone_evidence import PHONE_TERMS, phone_terms_of
+from nemo_bias.decoder.phone_evidence import phone_terms_of
 from nemo_bias.decoder.probability import (
+    COMMON,
     DEFAULT_FILE,
-    OF_FACTS,
     OF_LANGUAGE,
     OF_PHONES,
     OF_TEXTS,
-    TERMS,
     UNINTELLIGIBLE,
     certainty_of,
     fact_terms_of,
+    log_odds_of,
     most_of_texts,
     read_weights,
 )
 from nemo_bias.decoder.rewriting import rewrite
+from nemo_bias.decoder.risk import log_odds_asked_for
 from nemo_bias.decoder.selection import Slots, candidates_of, choose, likeliest, slots_of
 from nemo_bias.decoder.sounds import sound_distances, word_sounds
 from nemo_bias.decoder.spotter import NO_ARCS, EntityArcs, find_arcs
@@ -44,7 +45,7 @@ from nemo_bias.decoder.words import GreedyWords, greedy_words
 from nemo_bias.decoder.writing import as_written
 from nemo_bias.pronunciation.distance import packed
 
-LEAST_ALTERNATIVE = 0.02  # probability of an entity that the n-best list still tries
+LEAST_ALTERNATIVE = -3.9  # log-odds of an entity that the n-best list still tries, a probability of 0.02
 DECISIVE = 1e6  # a gain that no other entities outweigh
 FIRST_UTTERANCES = 20  # after so many it is told if the recogniser understands hardly any of them
 LOG = logging.getLogger(__name__)
@@ -89,8 +90,12 @@ class ArcEvidence:
         terms: [n, terms] in the order of `probability.TERMS`.
         shares: [n, terms] what each adds to the log-odds.
         log_odds: [n] with the weights of the list.
+        asked_for: [n] log-odds from which on each arc may be taken.
+        risk: [n] the probability that right words would be lost, if the arc is not the entity.
         certainty: of the utterance, from 0 to 1.
         adapter: whether an adapter biased the log-probs.
+        greedy_text: what is written without entities.
+        replaced: [n, 2] the first word of that which each arc replaces, and the word after the last.
         text_with: the text of the utterance with one arc alone in it, given by its position.
     """
 
@@ -103,8 +108,12 @@ class ArcEvidence:
     terms: NDArray[np.float32]
     shares: NDArray[np.float32]
     log_odds: NDArray[np.float32]
+    asked_for: NDArray[np.float32]
+    risk: NDArray[np.float32]
     certainty: float
     adapter: bool
+    greedy_text: str
+    replaced: NDArray[np.int64]
     text_with: Callable[[int], str]
 
 
@@ -118,12 +127,18 @@ class _Candidates(NamedTuple):
     shown: tuple[str, ...]  # [n] what is written
     looked_up: NDArray[np.bool_]  # [n] whether the arc was looked up, not spotted
     terms: NDArray[np.float32]  # [n, terms]
-    weights: NDArray[np.float32]  # [n, terms]
+    weights: NDArray[np.float32]  # [2, terms] of arcs that were spotted, and looked up
     certainty: float
     log_odds: NDArray[np.float32]  # [n]
-    gain: NDArray[np.float32]  # [n] log-odds above those that are asked for
+    asked_for: NDArray[np.float32]  # [n] log-odds from which on the arc may be taken
+    risk: NDArray[np.float32]  # [n] the probability that right words would be lost, if the arc is not the entity
     written: NDArray[np.bool_]  # [n] whether greedy decoding writes that, too
     slots: Slots
+
+    @property
+    def gain(self) -> NDArray[np.float32]:
+        """[n] log-odds above those that are asked for."""
+        return self.log_odds - self.asked_for
 
 
 class ArcDecoder:
@@ -145,6 +160,7 @@ class ArcDecoder:
         self.options = options
         self._language_model = language_model
         self._pieces = pieces_of(vocabulary)
+        self._least_log_odds = float(log_odds_asked_for(options.min_probability, 0.0))
         self._lock = threading.Lock()
         self._decoded = self._unintelligible = 0
         self._suppressor = Suppressor(vocabulary, options.token_margin, options.most_tokens)
@@ -164,7 +180,7 @@ class ArcDecoder:
         return [self._suppressed(each, frames, entities) for each in transcripts] if entities.suppressed else transcripts
 
     def _with_entities(self, frames: UtteranceFrames, entities: CompiledList, nbest: int) -> list[Transcript]:
-        worth_keeping = _log_odds(min(self.options.min_probability, LEAST_ALTERNATIVE if nbest > 1 else 1.0)) - 1e-3
+        worth_keeping = min(self._least_log_odds, LEAST_ALTERNATIVE if nbest > 1 else np.inf) - 1e-3
         found = self._candidates(frames, entities, worth_keeping)
         self._note_certainty(found.certainty)
         if not len(found.shown):
@@ -203,10 +219,14 @@ class ArcDecoder:
             *(found.slots.start, found.slots.end),
             found.looked_up,
             found.terms,
-            found.terms * found.weights,
+            found.terms * found.weights[found.looked_up.astype(np.int64)],
             found.log_odds,
+            found.asked_for,
+            found.risk,
             found.certainty,
             frames.biased,
+            self._greedy(frames.labels).text,
+            self._words_under(found.words, found.places),
             lambda k: self._transcript(found, np.array([k]), entities, 0.0).text,
         )
 
@@ -231,33 +251,34 @@ class ArcDecoder:
         )
         number, rivals = candidates_of(arcs, places, facts, entities.phrase_of[arcs.phrase], entities.respelled[arcs.phrase])
         listened = phones is not None and self.sounds is not None
-        weights = self._weights.at(
-            certainty, frames.biased, listened, self._language_model is not None, looked_up=number >= spotted
-        )
+        looked_up = number >= spotted
+        weights = self._weights.at(certainty, frames.biased, listened, self._language_model is not None)
         trust = math.log(self.options.weight) if self.options.weight else -np.inf
         offset = trust + entities.log_weights[arcs.phrase[number]]
-        terms = np.zeros((len(number), len(TERMS)), np.float32)
-        terms[:, OF_FACTS] = fact_terms_of(facts[number], rivals, len(entities))
-        terms[:, OF_PHONES] = self._phone_terms(frames, arcs, places, number, entities)
-        terms[:, OF_LANGUAGE] = self._language_terms(words, arcs, places, number, entities)
+        terms = fact_terms_of(facts, number, rivals, len(entities))
+        if listened:
+            terms[:, OF_PHONES] = self._phone_terms(frames, arcs, places, number, entities)
+        if self._language_model is not None:
+            terms[:, OF_LANGUAGE] = self._language_terms(self._language_model, words, arcs, places, number, entities)
         # Texts cost the most to compare, and most arcs are too unlikely, whatever they replace.
-        log_odds = (terms * weights).sum(axis=1) + offset
-        hopeful = np.flatnonzero(log_odds + most_of_texts(terms, weights) >= worth_keeping)
-        number, terms, weights, offset = number[hopeful], terms[hopeful], weights[hopeful], offset[hopeful]
+        log_odds = log_odds_of(terms, weights, looked_up) + offset
+        hopeful = np.flatnonzero(log_odds + most_of_texts(terms, weights, looked_up) >= worth_keeping)
+        number, terms, looked_up, offset = number[hopeful], terms[hopeful], looked_up[hopeful], offset[hopeful]
         phrase = entities.phrase_of[arcs.phrase[number]]
         replaced = self._texts_under(words, places, number)
         heard = replaced if self._language_model is None else self._texts_under(heard_words, heard_places, number)
         terms[:, OF_TEXTS] = self._text_terms(facts[number], heard, arcs.phrase[number], entities)
-        log_odds = (terms * weights).sum(axis=1) + offset
+        log_odds = log_odds_of(terms, weights, looked_up) + offset
         kept = np.flatnonzero(log_odds >= worth_keeping)
         kept = kept[likeliest(arcs.start[number[kept]], places.end[number[kept]], phrase[kept], log_odds[kept])]
         writing = as_written(arcs, places, number[kept], log_probs, labels, words, entities, self.vocabulary)
         kept = kept[writing.taken]
         written = np.array([replaced[k] == text for k, text in zip(kept, writing.shown, strict=True)], np.bool_)
-        gain = log_odds[kept] - np.float32(_log_odds(self.options.min_probability))
+        risk = self._risks(terms[kept], [replaced[k] for k in kept], arcs.phrase[number[kept]], entities)
         return _Candidates(
-            *(frames, words, writing.arcs, writing.places, writing.shown, number[kept] >= spotted),
-            *(terms[kept], weights[kept], certainty, log_odds[kept], gain, written),
+            *(frames, words, writing.arcs, writing.places, writing.shown, looked_up[kept]),
+            *(terms[kept], weights, certainty, log_odds[kept]),
+            *(log_odds_asked_for(self.options.min_probability, risk), risk, written),
             slots_of(np.arange(len(kept)), written, writing.arcs, writing.places, words),
         )
 
@@ -277,6 +298,15 @@ class ArcDecoder:
         texts = {run: self.vocabulary.text(words.token[slice(*run)].tolist()) for run in set(runs)}
         return [texts[run] for run in runs]
 
+    def _words_under(self, words: GreedyWords, places: Places) -> NDArray[np.int64]:
+        """[n, 2] the words of the text that arcs replace: the first, and the one after the last."""
+        before = {
+            low: len(self.vocabulary.text(words.token[:low].tolist()).split()) for low in set(places.whole_low.tolist())
+        }
+        texts = self._texts_under(words, places, np.arange(len(places.whole_low)))
+        first = np.array([before[low] for low in places.whole_low.tolist()], np.int64)
+        return np.stack([first, first + np.array([len(text.split()) for text in texts], np.int64)], axis=1)
+
     def _text_terms(
         self, facts: NDArray[np.float32], replaced: Sequence[str], forms: NDArray[np.int32], entities: CompiledList
     ) -> NDArray[np.float32]:
@@ -284,11 +314,29 @@ class ArcDecoder:
         if not len(forms):
             return np.zeros((0, 3), np.float32)
         sound = self._sound_distances(facts, replaced, entities.phrase_of[forms], entities)
-        common = np.zeros(len(facts), np.float32)
-        if self.frequencies is not None:
-            for k in np.flatnonzero((facts[:, EDITS] > 0) | (facts[:, VARIANT] > 0)).tolist():
-                common[k] = commonness(replaced[k], entities.written_as[forms[k]], self.frequencies)
+        changes = (facts[:, EDITS] > 0) | (facts[:, VARIANT] > 0)
+        common = self._commonness(replaced, forms, entities, changes)
         return np.stack([sound, common, common * np.exp(facts[:, CONFIDENCE])], axis=1)
+
+    def _commonness(
+        self, replaced: Sequence[str], forms: NDArray[np.int32], entities: CompiledList, asked: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """[n] how common what arcs of some forms replace is; 0 where that is not asked, or nobody knows."""
+        common = np.zeros(len(forms), np.float32)
+        if self.frequencies is not None:
+            for k in np.flatnonzero(asked).tolist():
+                common[k] = commonness(replaced[k], entities.written_as[forms[k]], self.frequencies)
+        return common
+
+    def _risks(
+        self, terms: NDArray[np.float32], replaced: Sequence[str], forms: NDArray[np.int32], entities: CompiledList
+    ) -> NDArray[np.float32]:
+        """[n] the probability that right words would be lost, if the arcs are not the entities."""
+        if self._language_model is not None:  # what is replaced is not what the evidence compares with
+            terms = terms.copy()
+            terms[:, COMMON] = self._commonness(replaced, forms, entities, np.ones(len(forms), np.bool_))
+        risks: NDArray[np.float32] = np.exp(-np.logaddexp(0, -(terms @ self._weights.risk)))
+        return risks
 
     def _sound_distances(
         self, facts: NDArray[np.float32], replaced: Sequence[str], phrase: NDArray[np.int32], entities: CompiledList
@@ -306,9 +354,8 @@ class ArcDecoder:
     def _phone_terms(
         self, frames: UtteranceFrames, arcs: EntityArcs, places: Places, number: NDArray[np.int64], entities: CompiledList
     ) -> NDArray[np.float32]:
-        """[n, 3] what a phone head says about arcs; all 0 without one."""
-        if frames.phones is None or self.sounds is None:
-            return np.zeros((len(number), len(PHONE_TERMS)), np.float32)
+        """[n, 3] what a phone head says about arcs."""
+        assert frames.phones is not None
         sub_frames = len(frames.phones) // len(frames.labels)
         phrase = entities.phrase_of[arcs.phrase[number]]
         terms: NDArray[np.float32] = phone_terms_of(
@@ -327,17 +374,16 @@ class ArcDecoder:
 
     def _language_terms(
         self,
+        language_model: LanguageModel,
         words: GreedyWords,
         arcs: EntityArcs,
         places: Places,
         number: NDArray[np.int64],
         entities: CompiledList,
     ) -> NDArray[np.float32]:
-        """[n, 1] what the language model says about arcs; all 0 without one."""
+        """[n, 1] what the language model says about arcs."""
         terms = np.zeros((len(number), len(LANGUAGE_TERMS)), np.float32)
-        if self._language_model is None or not len(number):
-            return terms
-        sentence = WrittenSentence(self._language_model, self.vocabulary, words.token.tolist())
+        sentence = WrittenSentence(language_model, self.vocabulary, words.token.tolist())
         for k, arc in enumerate(number.tolist()):
             phrase = entities.phrase_of[arcs.phrase[arc]]
             boost = self.options.class_boosts.get(entities.classes[phrase], self.options.entity_boost)
@@ -346,7 +392,7 @@ class ArcDecoder:
                 int(places.whole_high[arc]),
                 entities.phrases[phrase],
                 bool(self.vocabulary.starts_word[arcs.tokens[arcs.first_token[arc]]]),
-                self._language_model.chance + boost,
+                language_model.chance + boost,
             )
         return terms
 
@@ -370,13 +416,10 @@ class ArcDecoder:
             start, end = int(found.slots.start[k]), int(found.slots.end[k])
             probability = _probability(float(found.log_odds[k]))
             technique = LOOKED_UP if found.looked_up[k] else SPOTTED
-            spans.append(EntitySpan(name, found.shown[k], start, end, probability, technique))
+            asked_for = _probability(float(found.asked_for[k]))
+            spans.append(EntitySpan(name, found.shown[k], start, end, probability, asked_for, technique))
         tokens = collapsed(path, self.vocabulary.blank)
         return Transcript(self.vocabulary.text(tokens), tokens, score, tuple(spans), path)
-
-
-def _log_odds(probability: float) -> float:
-    return math.log(probability / (1 - probability)) if probability < 1 else math.inf
 
 
 def _probability(log_odds: float) -> float:
@@ -389,7 +432,7 @@ def _alternatives(
     """The best choice without each candidate that was chosen and with each other, and what it loses; least first."""
     best = float(found.gain[chosen].sum())
     ways = []
-    for k in np.flatnonzero(found.log_odds > _log_odds(LEAST_ALTERNATIVE)).tolist():
+    for k in np.flatnonzero(found.log_odds > LEAST_ALTERNATIVE).tolist():
         gain = found.gain.copy()
         gain[k] = -1.0 if k in chosen else DECISIVE
         other = choose(found.slots, gain, boundaries)

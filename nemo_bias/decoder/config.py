@@ -66,7 +66,7 @@ class DecodingOptions:
         "null: greedy decoding",
     )
     lm_weight: float = option(
-        0.6, "of the language model where the recogniser doubts every token; an utterance's is that, times its doubt"
+        0.7, "of the language model where the recogniser doubts every token; an utterance's is that, times its doubt"
     )
     word_bonus: float = option(0.9, "what each word adds beside the language model, in nats; likewise times the doubt")
     oov_boost: float = option(

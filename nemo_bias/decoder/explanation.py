@@ -143,7 +143,8 @@ def _unlikely(
     told = replace(told, probability=probability)
     start, end = int(evidence.start[arc]), int(evidence.end[arc])
     place = f"at {_time(told)}, {_instead(told)}, its probability is {probability:.3g}"
-    missing = math.log(options.min_probability / (1 - options.min_probability)) - log_odds
+    asked_for = float(evidence.asked_for[arc])
+    missing = asked_for - log_odds
     if missing <= 0:
         rivals = dict.fromkeys(span.entity for span in transcript.spans if span.start <= end and span.end >= start)
         likelier = f"{' and '.join(rivals)} is likelier there" if rivals else "the text without it fits its phones better"
@@ -153,7 +154,8 @@ def _unlikely(
     needed = weight * math.exp(min(missing, 700.0))
     return replace(
         told,
-        reason=f"{place}, below min_probability {options.min_probability:g}",
+        reason=f"{place}, below the {1 / (1 + math.exp(-asked_for)):.3g} that is asked for there (min_probability "
+        f"{options.min_probability:g}, at a risk of {evidence.risk[arc]:.2g} to lose right words)",
         weight=needed if 0 < needed <= MOST_WEIGHT else None,
         against=tuple((name, shares[name]) for name in lowest if shares[name] < 0),
     )

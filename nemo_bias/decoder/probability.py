@@ -64,17 +64,18 @@ TERMS = {
     **LANGUAGE_TERMS,
 }
 CONFIDENT, SOUND, COMMON, COMMON_AND_SURE = map(list(TERMS).index, ("confidence", "sound", "common", "common_and_sure"))
-OF_FACTS, OF_TEXTS = slice(0, SOUND), slice(SOUND, COMMON_AND_SURE + 1)  # kinds of terms
+OF_TEXTS = slice(SOUND, COMMON_AND_SURE + 1)  # kinds of terms
 OF_PHONES = slice(OF_TEXTS.stop, OF_TEXTS.stop + len(PHONE_TERMS))
 OF_LANGUAGE = slice(OF_PHONES.stop, len(TERMS))
-COMMONEST = 9.0  # the highest value of `common`: a text of one word only
+COUNT = len(TERMS)
+COMMONEST = np.float32(9.0)  # the highest value of `common`: a text of one word only
 VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
     (True, True): "all",
     (False, True): "without_frequencies",
     (True, False): "without_pronunciations",
     (False, False): "without_both",
 }
-PARTS = ("unsure", "sure", "adapter", "phones", "looked_up", "language_model")
+PARTS = ("unsure", "sure", "adapter", "phones", "looked_up", "language_model", "risk")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class EvidenceWeights:
         phones: what is added where a phone head listened.
         looked_up: what is added for arcs that were looked up.
         language_model: what is added where a language model chose what is written.
+        risk: of another question, see `risk`: whether right words would be lost.
     """
 
     unsure: NDArray[np.float32]
@@ -96,28 +98,28 @@ class EvidenceWeights:
     phones: NDArray[np.float32]
     looked_up: NDArray[np.float32]
     language_model: NDArray[np.float32]
+    risk: NDArray[np.float32]
 
-    def at(
-        self, certainty: float, adapter: bool, phones: bool, language_model: bool, looked_up: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        """[n, terms] the weights of n arcs.
+    def at(self, certainty: float, adapter: bool, phones: bool, language_model: bool) -> NDArray[np.float32]:
+        """[2, terms] the weights of arcs that were spotted, and those of arcs that were looked up.
 
         Args:
             certainty: of the utterance; below `LEAST_CERTAINTY`, of which little was measured, it counts as that.
             adapter: whether one biased the log-probs.
             phones: whether a phone head listened.
             language_model: whether one chose what is written.
-            looked_up: [n] whether each arc was looked up.
         """
         share = np.float32((max(LEAST_CERTAINTY, certainty) - UNSURE) / (SURE - UNSURE))
-        weights = self.unsure + share * (self.sure - self.unsure)
+        weights = np.empty((2, len(TERMS)), np.float32)
+        weights[0] = self.unsure + share * (self.sure - self.unsure)
         if adapter:
-            weights = weights + self.adapter
+            weights[0] += self.adapter
         if phones:
-            weights = weights + self.phones
+            weights[0] += self.phones
         if language_model:
-            weights = weights + self.language_model
-        return np.stack([weights, weights + self.looked_up])[looked_up.astype(np.int64)]
+            weights[0] += self.language_model
+        weights[1] = weights[0] + self.looked_up
+        return weights
 
 
 @lru_cache(maxsize=8)
@@ -166,21 +168,22 @@ def certainty_of(labels, best, blank):  # type: ignore[no-untyped-def]
 
 
 @njit
-def fact_terms_of(facts, rivals, entities):  # type: ignore[no-untyped-def]
-    """The terms of arcs that facts tell.
+def fact_terms_of(facts, number, rivals, entities):  # type: ignore[no-untyped-def]
+    """The terms of some arcs that facts tell.
 
     Args:
-        facts: [n, FACTS].
+        facts: [arcs, FACTS].
+        number: [n] which of the arcs.
         rivals: [n] overlapping arcs of other entities that fit nearly as well or better.
         entities: how many the list has.
 
     Returns:
-        [n, terms of facts], in the order of `TERMS`.
+        [n, terms], 0 for terms that facts do not tell.
     """
-    terms = np.empty((len(facts), SOUND), np.float32)
+    terms = np.zeros((len(number), COUNT), np.float32)
     size = np.log(max(SHORT_LIST, entities))
-    for n in range(len(facts)):
-        fact, term = facts[n], terms[n]
+    for n in range(len(number)):
+        fact, term = facts[number[n]], terms[n]
         characters = max(np.float32(1), fact[CHARACTERS])
         term[0], term[1] = 1, fact[GAP]
         term[2] = (fact[GAP] + fact[LEFTOVER]) / characters
@@ -192,12 +195,36 @@ def fact_terms_of(facts, rivals, entities):  # type: ignore[no-untyped-def]
     return terms
 
 
-def most_of_texts(terms: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+@njit
+def log_odds_of(terms, weights, looked_up):  # type: ignore[no-untyped-def]
+    """[n] the log-odds of arcs.
+
+    Args:
+        terms: [n, terms].
+        weights: [2, terms] of `EvidenceWeights.at`.
+        looked_up: [n] whether each arc was looked up.
+    """
+    log_odds = np.zeros(len(terms), np.float32)
+    for n in range(len(terms)):
+        own, total = weights[1 if looked_up[n] else 0], 0.0
+        for k in range(terms.shape[1]):
+            total += terms[n, k] * own[k]
+        log_odds[n] = total
+    return log_odds
+
+
+@njit
+def most_of_texts(terms, weights, looked_up):  # type: ignore[no-untyped-def]
     """[n] the most that the terms of texts can add to the log-odds of arcs, whatever the texts are.
 
     Args:
         terms: [n, terms] of which those of facts are known.
-        weights: [n, terms].
+        weights: [2, terms] of `EvidenceWeights.at`.
+        looked_up: [n] whether each arc was looked up.
     """
-    common = weights[:, COMMON] + terms[:, CONFIDENT] * weights[:, COMMON_AND_SURE]
-    return np.maximum(0, weights[:, SOUND]) + np.float32(COMMONEST) * np.maximum(0, common)
+    most = np.empty(len(terms), np.float32)
+    for n in range(len(terms)):
+        own = weights[1 if looked_up[n] else 0]
+        common = own[COMMON] + terms[n, CONFIDENT] * own[COMMON_AND_SURE]
+        most[n] = max(np.float32(0), own[SOUND]) + COMMONEST * max(np.float32(0), common)
+    return most

@@ -32,10 +32,11 @@ Pronunciations = list[tuple[int, ...]]  # as phone ids
 class PhoneticRescorer:
     """Rescores n-best lists; one object serves any number of batches.
 
+    Hypotheses with an entity that is less likely than is asked for stay behind the others.
+
     Args:
         pronounce: gives the pronunciations of each of some words, as `Pronouncer.words` does.
         weight: of a nat of phonetic cost in a hypothesis's score.
-        min_probability: hypotheses with an entity that is less likely stay behind the others.
         threads: utterances rescored at a time; by default one a core.
     """
 
@@ -43,11 +44,9 @@ class PhoneticRescorer:
         self,
         pronounce: Callable[[Sequence[str]], Sequence[Sequence[Pronunciation]]],
         weight: float,
-        min_probability: float,
         threads: int | None = None,
     ) -> None:
         self.weight = weight
-        self.min_probability = min_probability
         self.threads = threads or len(os.sched_getaffinity(0))
         self._pronounce = pronounce
 
@@ -91,11 +90,13 @@ class PhoneticRescorer:
             return list(hypotheses)
         falls = self.weight * (costs - costs.min())
         rescored = [replace(each, score=each.score - fall) for each, fall in zip(hypotheses, falls.tolist(), strict=True)]
-        return sorted(rescored, key=lambda each: (self._unlikely(each), -each.score))
+        return sorted(rescored, key=lambda each: (_unlikely(each), -each.score))
 
-    def _unlikely(self, hypothesis: Transcript) -> bool:
-        probabilities = [span.probability for span in hypothesis.spans if span.probability is not None]
-        return min(probabilities, default=1.0) < self.min_probability - ROUNDING
+
+def _unlikely(hypothesis: Transcript) -> bool:
+    """Whether it has an entity that is less likely than is asked for."""
+    known = [(span.probability, span.asked_for) for span in hypothesis.spans]
+    return any(p is not None and asked is not None and p < asked - ROUNDING for p, asked in known)
 
 
 def phonetic_costs(

@@ -63,8 +63,7 @@ class BiasedBeamSearch:
         self.threads = threads or len(os.sched_getaffinity(0))
         self._rescorer = None
         if self._arcs.sounds is not None and self.options.phone_weight > 0:
-            weight, least = self.options.phone_weight, self.options.min_probability
-            self._rescorer = PhoneticRescorer(self._arcs.sounds.words, weight, least, self.threads)
+            self._rescorer = PhoneticRescorer(self._arcs.sounds.words, self.options.phone_weight, self.threads)
 
     def _read_language_model(self) -> LanguageModel:
         own = self.options
@@ -273,6 +272,7 @@ class BiasedBeamSearch:
                 int(starts[first]),
                 int(ends[last - 1]),
                 None,
+                None,
                 SPOTTED,
             )
             for form, first, last in found.spans[found.first_span[k] : found.first_span[k + 1]].tolist()
@@ -310,8 +310,8 @@ def _best_of(log_probs: NDArray[np.float32], utterance: int) -> NDArray[np.float
     if not len(log_probs):
         return np.zeros(0, np.float32)
     best: NDArray[np.float32] = log_probs.max(axis=1)
-    wrong = np.flatnonzero(~np.isfinite(best))
-    if len(wrong):
+    if not np.isfinite(best.sum(dtype=np.float64)):
+        wrong = np.flatnonzero(~np.isfinite(best))
         value = best[wrong[0]]
         what = "no finite log-prob" if value == -np.inf else f"a log-prob of {value}"
         raise ValueError(f"log_probs: utterance {utterance}, frame {wrong[0]} has {what}")

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.arcs import ArcEvidence
 from nemo_bias.decoder.config import DecodingOptions
-from nemo_bias.decoder.probability import TERMS, EvidenceWeights
+from nemo_bias.decoder.probability import TERMS, EvidenceWeights, log_odds_of
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import ExperimentList, LogProbs, Utterances, experiment_list
 from nemo_bias.evaluation.metrics import BiasingScore
-from nemo_bias.evaluation.occurrences import PhraseIndex, Words, align, hits
+from nemo_bias.evaluation.occurrences import PhraseIndex, Words, align, hits, right_words
 from nemo_bias.evaluation.recogniser import greedy_texts
 
 
@@ -119,6 +119,7 @@ class ArcSet:
         terms: [n, terms] in the order of `probability.TERMS`, with word frequencies if there are any.
         looked_up: [n] whether the arc was looked up, not spotted.
         right: [n] whether the arc, alone in the greedy text, makes its phrase a hit.
+        loses: [n] whether it replaces a right word of the greedy text, which it does not write itself.
         utterance: [n] in which each arc was found, from 0, rising.
         certainty: [U] of each utterance.
     """
@@ -134,6 +135,7 @@ class ArcSet:
     terms: NDArray[np.float32]
     looked_up: NDArray[np.bool_]
     right: NDArray[np.bool_]
+    loses: NDArray[np.bool_]
     utterance: NDArray[np.int64]
     certainty: NDArray[np.float64]
 
@@ -148,9 +150,8 @@ class ArcSet:
         first = np.searchsorted(self.utterance, np.arange(len(self.certainty) + 1))
         for u, certainty in enumerate(self.certainty.tolist()):
             rows, own = slice(first[u], first[u + 1]), weights[u % len(weights)]
-            looked_up = self.looked_up[rows]
-            own_weights = own.at(certainty, self.adapter, self.phones, self.language_model, looked_up)
-            log_odds[rows] = (self.terms[rows] * own_weights).sum(axis=1)
+            own_weights = own.at(certainty, self.adapter, self.phones, self.language_model)
+            log_odds[rows] = log_odds_of(self.terms[rows], own_weights, self.looked_up[rows])
         return log_odds
 
 
@@ -206,13 +207,15 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
     index = PhraseIndex(tuple(dict.fromkeys(entities.written_as)))
     outputs = regime.outputs(experiment)
     terms, right, counts, certainty = [np.zeros((0, len(TERMS)), np.float32)], [np.zeros(0, np.bool_)], [], []
-    looked_up = [np.zeros(0, np.bool_)]
+    looked_up, loses = [np.zeros(0, np.bool_)], [np.zeros(0, np.bool_)]
     for k, item in enumerate(experiment.items):
         log_probs, plain, phones = outputs.of(k)
         evidence = search.evidence(log_probs, entities, plain, phones)
         terms.append(evidence.terms)
         looked_up.append(evidence.looked_up)
-        right.append(right_arcs(evidence, tuple(item["text"].split()), index))
+        reference = tuple(item["text"].split())
+        right.append(right_arcs(evidence, reference, index))
+        loses.append(losing_arcs(evidence, reference))
         counts.append(len(evidence.phrase))
         certainty.append(evidence.certainty)
     return ArcSet(
@@ -227,6 +230,7 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
         terms=np.concatenate(terms),
         looked_up=np.concatenate(looked_up),
         right=np.concatenate(right),
+        loses=np.concatenate(loses),
         utterance=np.repeat(np.arange(len(counts)), counts),
         certainty=np.array(certainty),
     )
@@ -253,6 +257,19 @@ def right_arcs(evidence: ArcEvidence, reference: Words, index: PhraseIndex) -> N
             hit = sum(occurrence.words == words for occurrence in found)
             right[k] = 0 < hit == sum(occurrence.words == words for occurrence in recognised)
     return right
+
+
+def losing_arcs(evidence: ArcEvidence, reference: Words) -> NDArray[np.bool_]:
+    """[n] whether each arc of an utterance replaces a right word of the greedy text, which it does not write itself.
+
+    Args:
+        evidence: on the arcs.
+        reference: what was said.
+    """
+    greedy = tuple(evidence.greedy_text.split())
+    right = right_words(reference, greedy, align(reference, greedy)).values()
+    lost = [{greedy[at] for at in range(first, end) if at in right} for first, end in evidence.replaced.tolist()]
+    return np.array([bool(some - set(shown.split())) for some, shown in zip(lost, evidence.shown, strict=True)], np.bool_)
 
 
 def decoding_score(

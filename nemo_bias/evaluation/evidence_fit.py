@@ -5,6 +5,9 @@ recogniser is: for the terms in `BY_CERTAINTY`, the weight is a straight line ov
 those at `UNSURE` and `SURE`. An adapter, a phone head and arcs that were looked up have weights of their own for some
 terms.
 
+The weights of `risk` follow: of arcs that are wrong and change the text, whether right words are lost by them. Each counts
+as much as it is likely.
+
 Each set of arcs counts the same, however many arcs it has: an arc weighs 100 / (right arcs of its set), times the weight of
 its regime. A ridge of `RIDGE` on standardised columns keeps the weights finite.
 """
@@ -32,6 +35,7 @@ from nemo_bias.decoder.probability import (
     EvidenceWeights,
     read_weights,
 )
+from nemo_bias.decoder.risk import RISK_TERMS
 from nemo_bias.evaluation.arc_sets import ArcSet, probabilities
 
 RIDGE = 1e-2
@@ -166,13 +170,14 @@ def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, with_sounds: boo
     columns = columns_of(with_frequencies, with_sounds)
     known = np.array([KNOWN.get(term, 0.0) for term in TERMS])
     used = [arcs.utterance % FOLDS != left_out for arcs in sets]
-    beta = logistic_regression(
-        np.concatenate([design_matrix(arcs, columns)[rows] for arcs, rows in zip(sets, used, strict=True)]),
-        np.concatenate([arcs.right[rows] for arcs, rows in zip(sets, used, strict=True)]),
-        np.concatenate([arc_weights(arcs)[rows] for arcs, rows in zip(sets, used, strict=True)]),
-        offset=np.concatenate([arcs.terms[rows] @ known for arcs, rows in zip(sets, used, strict=True)]),
-    )
+    matrix = np.concatenate([design_matrix(arcs, columns)[rows] for arcs, rows in zip(sets, used, strict=True)])
+    right = np.concatenate([arcs.right[rows] for arcs, rows in zip(sets, used, strict=True)])
+    offset = np.concatenate([arcs.terms[rows] @ known for arcs, rows in zip(sets, used, strict=True)])
+    counts = np.concatenate([arc_weights(arcs)[rows] for arcs, rows in zip(sets, used, strict=True)])
+    beta = logistic_regression(matrix, right, counts, offset=offset)
     variant = variant_of(beta, columns)
+    likely = probabilities(offset + beta[0] + matrix @ beta[1:])
+    variant["risk"] = fit_risk(sets, used, counts * likely, with_frequencies)
     own = read_weights(DEFAULT_FILE, with_frequencies, with_sounds)
     if not any(arcs.adapter for arcs in sets):
         variant["adapter"] = {term: _rounded(own.adapter[k]) for k, term in enumerate(TERMS) if term in ADAPTER_TERMS}
@@ -182,6 +187,28 @@ def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, with_sounds: boo
         term: _rounded(own.language_model[k]) for k, term in enumerate(TERMS) if term in LANGUAGE_MODEL_TERMS
     }
     return variant
+
+
+def fit_risk(
+    sets: Sequence[ArcSet], used: Sequence[NDArray[np.bool_]], counts: NDArray[np.float64], with_frequencies: bool
+) -> Part:
+    """Fits the risk that right words are lost by arcs that are wrong.
+
+    Args:
+        sets: arcs.
+        used: for each set, [n] which of its arcs count.
+        counts: [used arcs of all sets] how much each counts, if it is wrong and changes the text.
+        with_frequencies: whether for use with word frequencies.
+    """
+    terms = np.concatenate([arcs.terms[rows] for arcs, rows in zip(sets, used, strict=True)])
+    wrong = ~np.concatenate([arcs.right[rows] for arcs, rows in zip(sets, used, strict=True)])
+    loses = np.concatenate([arcs.loses[rows] for arcs, rows in zip(sets, used, strict=True)])
+    position = {term: k for k, term in enumerate(TERMS)}
+    wrong &= (terms[:, position["edits"]] > 0) | (terms[:, position["variant_cost"]] > 0)
+    names = [term for term in RISK_TERMS if with_frequencies or term not in FREQUENCY_TERMS]
+    matrix = terms[wrong][:, [position[name] for name in names[1:]]]
+    beta = logistic_regression(matrix.astype(np.float64), loses[wrong], counts[wrong])
+    return {name: _rounded(float(weight)) for name, weight in zip(names, beta, strict=True)}
 
 
 def variant_of(beta: NDArray[np.float64], columns: Sequence[Column]) -> Variant:

@@ -44,7 +44,7 @@ def transcribe_items(
 
     Returns:
         The items in their order, with `pred_text` and `entity_spans`: a list of mappings with the keys entity, phrase,
-        start and end (seconds), probability, technique.
+        start and end (seconds), probability, asked_for, technique.
 
     Raises:
         EntityListError: the entities of an item are broken.
@@ -97,6 +97,7 @@ def _predicted(item: Mapping[str, Any], hypothesis: Any, frame: float, timestamp
             "start": round(span.start * frame, 3),
             "end": round((span.end + 1) * frame, 3),
             "probability": None if span.probability is None else round(span.probability, 3),
+            "asked_for": None if span.asked_for is None else round(span.asked_for, 3),
             "technique": span.technique,
         }
         for span in getattr(hypothesis, "entity_spans", ())
