@@ -34,7 +34,7 @@ from nemo_bias.decoder.probability import (
     read_weights,
 )
 from nemo_bias.decoder.rewriting import rewrite
-from nemo_bias.decoder.risk import log_odds_asked_for
+from nemo_bias.decoder.risk import log_odds_asked_for, risks_of
 from nemo_bias.decoder.selection import Slots, candidates_of, choose, likeliest, slots_of
 from nemo_bias.decoder.sounds import sound_distances, word_sounds
 from nemo_bias.decoder.spotter import NO_ARCS, EntityArcs, find_arcs
@@ -335,8 +335,7 @@ class ArcDecoder:
         if self._language_model is not None:  # what is replaced is not what the evidence compares with
             terms = terms.copy()
             terms[:, COMMON] = self._commonness(replaced, forms, entities, np.ones(len(forms), np.bool_))
-        risks: NDArray[np.float32] = np.exp(-np.logaddexp(0, -(terms @ self._weights.risk)))
-        return risks
+        return risks_of(terms, self._weights.risk)
 
     def _sound_distances(
         self, facts: NDArray[np.float32], replaced: Sequence[str], phrase: NDArray[np.int32], entities: CompiledList

@@ -14,6 +14,17 @@ RISK_TERMS = ("constant", "characters", "confidence", "common")  # of `probabili
 LEAST_ODDS, MOST_ODDS = 2 / 3, 2.0  # asked for where nothing is at risk, and where all is, times those of `min_probability`
 
 
+def risks_of(terms: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[n] risks of arcs.
+
+    Args:
+        terms: [n, terms], of which `common` is that of what is replaced.
+        weights: [terms] of the risk.
+    """
+    risks: NDArray[np.float32] = np.exp(-np.logaddexp(0, -(terms @ weights)))
+    return risks
+
+
 def log_odds_asked_for(min_probability: float, risk: NDArray[np.float32] | float) -> NDArray[np.float32]:
     """[n] log-odds that arcs must have to be taken: the odds rise with the risk in a straight line.
 

@@ -154,6 +154,18 @@ class ArcSet:
             log_odds[rows] = log_odds_of(self.terms[rows], own_weights, self.looked_up[rows])
         return log_odds
 
+    def risks(self, weights: Sequence[EvidenceWeights]) -> NDArray[np.float64]:
+        """[n] of the arcs, as the decoder computes them without a language model, with weights as for `log_odds`."""
+        own = np.stack([each.risk for each in weights])[self.utterance % len(weights)]
+        return probabilities((self.terms * own).sum(axis=1))
+
+    @property
+    def changes(self) -> NDArray[np.bool_]:
+        """[n] whether the arc writes something else than the recogniser."""
+        edits, variant_cost = (self.terms[:, list(TERMS).index(term)] for term in ("edits", "variant_cost"))
+        changes: NDArray[np.bool_] = (edits > 0) | (variant_cost > 0)
+        return changes
+
 
 def probabilities(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Those of log-odds."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,6 +20,7 @@ from nemo_bias.evaluation.arc_sets import ArcSet, Experiment, Regime, decoding_s
 from nemo_bias.evaluation.metrics import BiasingScore
 
 BINS = (0.2, 0.4, 0.6, 0.8, 1.0)  # edges; arcs below the first are nearly all that there are, and say little
+RISK_BINS = (0.0, *BINS)
 PANEL, DOTS_PER_INCH = 3.2, 120  # inches
 COLOUR = "#1f5fa8"
 
@@ -52,6 +54,8 @@ class SetResult:
         listed: the list's name.
         right: [n] whether each arc is right.
         probability: [n] of each arc.
+        risk: [wrong] of the arcs that are wrong, change the text and have a probability of at least 0.2.
+        loses: [wrong] whether right words are lost by each of these.
         log_loss: in nats for each right arc.
         log_loss_without: the same without word frequencies; None if that was not measured.
         score: of decoding.
@@ -62,6 +66,8 @@ class SetResult:
     listed: str
     right: NDArray[np.bool_]
     probability: NDArray[np.float64]
+    risk: NDArray[np.float64]
+    loses: NDArray[np.bool_]
     log_loss: float
     log_loss_without: float | None
     score: BiasingScore
@@ -93,12 +99,16 @@ def measure(
     without = None
     if frequencies:
         without = _log_loss(arcs, arcs.log_odds([read_weights(file, False, sounds) for file in evidence_files]))
+    probability = probabilities(log_odds)
+    wrong = ~arcs.right & arcs.changes & (probability >= BINS[0])
     return SetResult(
         regime=arcs.regime,
         source=arcs.source,
         listed=arcs.listed,
         right=arcs.right,
-        probability=probabilities(log_odds),
+        probability=probability,
+        risk=arcs.risks(weights)[wrong],
+        loses=arcs.loses[wrong],
         log_loss=_log_loss(arcs, log_odds),
         log_loss_without=without,
         score=decoding_score(regime, experiment, options, evidence_files),
@@ -110,16 +120,17 @@ def _log_loss(arcs: ArcSet, log_odds: NDArray[np.float64]) -> float:
     return float(loss.sum() / max(1, int(arcs.right.sum())))
 
 
-def bins_of(probability: NDArray[np.float64], right: NDArray[np.bool_]) -> list[Bin]:
-    """Sorts arcs into `BINS`.
+def bins_of(probability: NDArray[np.float64], right: NDArray[np.bool_], edges: Sequence[float] = BINS) -> list[Bin]:
+    """Sorts arcs into bins.
 
     Args:
         probability: [n] of the arcs.
         right: [n] whether they are right.
+        edges: of the bins, rising.
     """
     bins = []
-    for low, high in pairwise(BINS):
-        inside = (probability >= low) & ((probability < high) | (high == BINS[-1]))
+    for low, high in pairwise(edges):
+        inside = (probability >= low) & ((probability < high) | (high == edges[-1]))
         count = int(np.count_nonzero(inside))
         mean, share = (probability[inside].mean(), right[inside].mean()) if count else (0.0, 0.0)
         bins.append(Bin(low, high, count, float(mean), float(share)))
@@ -128,20 +139,27 @@ def bins_of(probability: NDArray[np.float64], right: NDArray[np.bool_]) -> list[
 
 def bins_by_regime(results: Sequence[SetResult]) -> dict[str, list[Bin]]:
     """The bins of each regime, all its sets together."""
+    return {regime: bins_of(_joined(own, "probability"), _joined(own, "right")) for regime, own in _by_regime(results)}
+
+
+def risk_bins_by_regime(results: Sequence[SetResult]) -> dict[str, list[Bin]]:
+    """The same of risks, and whether right words are lost."""
+    return {regime: bins_of(_joined(own, "risk"), _joined(own, "loses"), RISK_BINS) for regime, own in _by_regime(results)}
+
+
+def _by_regime(results: Sequence[SetResult]) -> list[tuple[str, list[SetResult]]]:
     regimes = dict.fromkeys(result.regime for result in results)
-    return {
-        regime: bins_of(
-            np.concatenate([result.probability for result in results if result.regime == regime]),
-            np.concatenate([result.right for result in results if result.regime == regime]),
-        )
-        for regime in regimes
-    }
+    return [(regime, [result for result in results if result.regime == regime]) for regime in regimes]
 
 
-def calibration_markdown(regimes: Mapping[str, Sequence[Bin]]) -> str:
+def _joined(results: Sequence[SetResult], name: str) -> NDArray[Any]:
+    return np.concatenate([getattr(result, name) for result in results])
+
+
+def calibration_markdown(regimes: Mapping[str, Sequence[Bin]], what: str = "probability") -> str:
     """Renders bins as a Markdown table, a row for each regime, without a newline at its end."""
-    header = ["probability", *(f"{low:g} to {high:g}" for low, high in pairwise(BINS))]
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    edges = [f"{each.low:g} to {each.high:g}" for each in next(iter(regimes.values()))]
+    lines = [[what, *edges], ["---"] + ["---:"] * len(edges)]
     for regime, bins in regimes.items():
         cells = [f"{each.share:.2f} at {each.mean:.2f} ({each.count:,})" if each.count else "-" for each in bins]
         lines.append([regime.replace("|", "\\|"), *cells])
@@ -171,6 +189,11 @@ def calibration_report(results: Sequence[SetResult], title: str) -> str:
 Share of the arcs that are right, at the mean of their probabilities, with their number.
 
 {calibration_markdown(bins_by_regime(results))}
+
+Of arcs that are wrong, with a probability of at least {BINS[0]:g}: the share by which right words are lost, at the mean of
+their risks, with their number.
+
+{calibration_markdown(risk_bins_by_regime(results), "risk")}
 
 Each set: log-loss in nats for each right arc, and decoding at min_probability 0.5.
 

@@ -204,7 +204,7 @@ def fit_risk(
     wrong = ~np.concatenate([arcs.right[rows] for arcs, rows in zip(sets, used, strict=True)])
     loses = np.concatenate([arcs.loses[rows] for arcs, rows in zip(sets, used, strict=True)])
     position = {term: k for k, term in enumerate(TERMS)}
-    wrong &= (terms[:, position["edits"]] > 0) | (terms[:, position["variant_cost"]] > 0)
+    wrong &= np.concatenate([arcs.changes[rows] for arcs, rows in zip(sets, used, strict=True)])
     names = [term for term in RISK_TERMS if with_frequencies or term not in FREQUENCY_TERMS]
     matrix = terms[wrong][:, [position[name] for name in names[1:]]]
     beta = logistic_regression(matrix.astype(np.float64), loses[wrong], counts[wrong])
