@@ -236,12 +236,14 @@ class ArcDecoder:
         blank, boundaries, pieces = self.vocabulary.blank, self.vocabulary.boundaries, self._pieces
         words = greedy_words(labels, blank, boundaries)
         certainty = certainty_of(labels, plain_best, blank)
-        arcs, spotted = self._found(frames, words, entities) if certainty >= UNINTELLIGIBLE else (NO_ARCS, 0)
-        places = places_of(plain, plain_best, labels, words, arcs, blank, boundaries, pieces)
-        heard_words, heard_places = words, places  # what the recogniser writes by itself, if that is not `labels`
-        if (frames.biased or self._language_model is not None) and len(arcs.phrase):
+        heard_labels, heard_words = labels, words  # what the recogniser writes by itself, if that is not `labels`
+        if frames.biased or self._language_model is not None:
             heard_labels = log_probs.argmax(axis=1).astype(np.int32)
             heard_words = greedy_words(heard_labels, blank, boundaries)
+        unsure = words if self._language_model is None else heard_words
+        arcs, spotted = self._found(frames, unsure, entities) if certainty >= UNINTELLIGIBLE else (NO_ARCS, 0)
+        places = heard_places = places_of(plain, plain_best, labels, words, arcs, blank, boundaries, pieces)
+        if heard_words is not words:
             heard_places = places_of(log_probs, best, heard_labels, heard_words, arcs, blank, boundaries, pieces)
             if frames.biased:
                 places.allowed[:] &= heard_places.allowed
