@@ -19,9 +19,11 @@ from nemo_bias.decoder.frames import doubt, near_tokens
 from nemo_bias.decoder.language_model import PER_LETTER, LanguageModel
 from nemo_bias.decoder.lm_evidence import WrittenSentence
 from nemo_bias.decoder.lm_file import read_lm
+from nemo_bias.decoder.lookup import look_up
 from nemo_bias.decoder.prefix_search import SearchSettings, node_weights, prefix_search
 from nemo_bias.decoder.score_cache import ScoreCache, cached_score
 from nemo_bias.decoder.search import BiasedBeamSearch
+from nemo_bias.decoder.transcript import collapsed
 from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
 from nemo_bias.decoder.word_trie import walk
 from nemo_bias.entities import Entity
@@ -358,6 +360,26 @@ def test_a_list_changes_names_only(seed, lm_path):
             changed[max(0, span.start - 8) : span.end + 9] = False
         assert not changed.any()
         assert before[0].text == after[0].text or after[0].spans
+
+
+def test_unsure_words_are_looked_up_as_the_recogniser_writes_them(lm_path, monkeypatch):
+    """Not as the language model does, which replaces what sounds like a name by words that it knows."""
+    vocabulary, asked = Vocabulary(PIECES, len(PIECES)), []
+
+    def note(log_probs, best, plain_best, words, *context):
+        asked.append(vocabulary.text(words.token.tolist()))
+        return look_up(log_probs, best, plain_best, words, *context)
+
+    monkeypatch.setattr("nemo_bias.decoder.arcs.look_up", note)
+    decoder = BiasedBeamSearch(vocabulary, DecodingOptions(lm_file=lm_path, word_frequencies=None), threads=1)
+    entities, differ = decoder.compile(["bab ab"]), 0
+    for seed in range(20):
+        log_probs = random_log_probs(seed, 20, len(PIECES) + 1, 3.0)
+        decoder.decode(log_probs[None], lists=entities)
+        greedy = vocabulary.text(collapsed(log_probs.argmax(axis=1).astype(np.int32), vocabulary.blank))
+        assert asked[-1] == greedy
+        differ += decoder.decode(log_probs[None])[0][0].text != greedy
+    assert len(asked) == 20 and differ > 5
 
 
 def test_more_hypotheses_change_no_text_with_a_list(lm_path):
