@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import speak
 
-from nemo_bias.decoder.probability import SURE, TERMS, UNSURE, VARIANTS, log_odds_of, read_weights
+from nemo_bias.decoder.probability import OF_STAKES, SURE, TERMS, UNSURE, VARIANTS, log_odds_of, read_weights
+from nemo_bias.decoder.risk import STAKES
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.evaluation.arc_sets import ArcSet, losing_arcs, probabilities
 from nemo_bias.evaluation.evidence_fit import FOLDS, KNOWN, columns_of, design_matrix, fit_files, logistic_regression
@@ -32,10 +33,11 @@ def made_up_arcs(seed: int, adapter: bool, sounds: bool = True, phones: bool = F
     odds -= looked_up * terms[:, position["gap"]]
     odds -= terms[:, position["variant_cost"]]
     right = rng.random(count) < probabilities(odds)
+    always = np.ones(count, np.bool_)
     loses = rng.random(count) < probabilities(2 * terms[:, position["confidence"]] - 1)
     return ArcSet(
         *("made up", "ls", "1,000", 1.0, adapter, phones, sounds, False),
-        *(terms, looked_up, right, loses, utterance, certainty),
+        *(terms, looked_up, right, terms[:, OF_STAKES], always, always, loses, utterance, certainty),
     )
 
 
@@ -71,9 +73,9 @@ def test_written_weights_are_those_of_the_fit(with_frequencies, with_sounds, tmp
     assert (weights.unsure[position["sound"]] != 0) == with_sounds
     assert weights.phones[position["phone_loss"]] == pytest.approx(-1 if with_sounds else 0, abs=0.3)
     assert weights.looked_up[position["gap"]] == pytest.approx(-1 if with_sounds else 0, abs=0.3)
-    assert weights.risk[position["confidence"]] == pytest.approx(2, abs=0.3)
-    assert weights.risk[0] == pytest.approx(-1, abs=0.3)
-    assert (weights.risk[position["common"]] != 0) == with_frequencies
+    risk = dict(zip(STAKES, weights.risk, strict=True))
+    assert risk["confidence"] == pytest.approx(2, abs=0.3) and risk["constant"] == pytest.approx(-1, abs=0.3)
+    assert (risk["common"] != 0) == with_frequencies
 
 
 def test_there_are_no_weights_without_arcs_to_fit_them(tmp_path):

@@ -44,7 +44,7 @@ def spoken(phones: str, sure: float = 0.9) -> np.ndarray:
 
 
 def transcript(text: str, score: float = 0.0, *entities: str) -> Transcript:
-    spans = tuple(EntitySpan(entity, entity, 0, 0, 0.5, 0.5, SPOTTED) for entity in entities)
+    spans = tuple(EntitySpan(entity, entity, 0, 0, 0.5, SPOTTED, 0.5) for entity in entities)
     return Transcript(text, (), score, spans, np.zeros(0, np.int32))
 
 

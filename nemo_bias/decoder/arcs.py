@@ -21,21 +21,22 @@ from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS, WrittenSentence
 from nemo_bias.decoder.lookup import joined_arcs, look_up
 from nemo_bias.decoder.phone_evidence import phone_terms_of
 from nemo_bias.decoder.probability import (
-    COMMON,
     DEFAULT_FILE,
     OF_LANGUAGE,
     OF_PHONES,
+    OF_STAKES,
     OF_TEXTS,
     UNINTELLIGIBLE,
     certainty_of,
     fact_terms_of,
     log_odds_of,
     most_of_texts,
+    probability_of,
     read_weights,
 )
 from nemo_bias.decoder.rewriting import rewrite
-from nemo_bias.decoder.risk import log_odds_asked_for, risks_of
-from nemo_bias.decoder.selection import Slots, candidates_of, choose, likeliest, slots_of
+from nemo_bias.decoder.risk import STAKES, log_odds_asked_for, risks_of
+from nemo_bias.decoder.selection import Slots, best_of_entities, candidates_of, choose, slots_of
 from nemo_bias.decoder.sounds import sound_distances, word_sounds
 from nemo_bias.decoder.spotter import NO_ARCS, EntityArcs, find_arcs
 from nemo_bias.decoder.suppression import Suppressor
@@ -92,10 +93,11 @@ class ArcEvidence:
         log_odds: [n] with the weights of the list.
         asked_for: [n] log-odds from which on each arc may be taken.
         risk: [n] the probability that right words would be lost, if the arc is not the entity.
+        stakes: [n, STAKES] what tells the risk.
+        replaces: [n] whether other words stand there than the arc writes.
         certainty: of the utterance, from 0 to 1.
         adapter: whether an adapter biased the log-probs.
         greedy_text: what is written without entities.
-        replaced: [n, 2] the first word of that which each arc replaces, and the word after the last.
         text_with: the text of the utterance with one arc alone in it, given by its position.
     """
 
@@ -110,10 +112,11 @@ class ArcEvidence:
     log_odds: NDArray[np.float32]
     asked_for: NDArray[np.float32]
     risk: NDArray[np.float32]
+    stakes: NDArray[np.float32]
+    replaces: NDArray[np.bool_]
     certainty: float
     adapter: bool
     greedy_text: str
-    replaced: NDArray[np.int64]
     text_with: Callable[[int], str]
 
 
@@ -132,6 +135,8 @@ class _Candidates(NamedTuple):
     log_odds: NDArray[np.float32]  # [n]
     asked_for: NDArray[np.float32]  # [n] log-odds from which on the arc may be taken
     risk: NDArray[np.float32]  # [n] the probability that right words would be lost, if the arc is not the entity
+    stakes: NDArray[np.float32]  # [n, STAKES] what tells the risk
+    replaces: NDArray[np.bool_]  # [n] whether other words stand there than the arc writes
     written: NDArray[np.bool_]  # [n] whether greedy decoding writes that, too
     slots: Slots
 
@@ -160,7 +165,7 @@ class ArcDecoder:
         self.options = options
         self._language_model = language_model
         self._pieces = pieces_of(vocabulary)
-        self._least_log_odds = float(log_odds_asked_for(options.min_probability, 0.0))
+        self._least_log_odds = float(log_odds_asked_for(options.min_probability, np.zeros(1, np.float32))[0])
         self._lock = threading.Lock()
         self._decoded = self._unintelligible = 0
         self._suppressor = Suppressor(vocabulary, options.token_margin, options.most_tokens)
@@ -223,10 +228,11 @@ class ArcDecoder:
             found.log_odds,
             found.asked_for,
             found.risk,
+            found.stakes,
+            found.replaces,
             found.certainty,
             frames.biased,
             self._greedy(frames.labels).text,
-            self._words_under(found.words, found.places),
             lambda k: self._transcript(found, np.array([k]), entities, 0.0).text,
         )
 
@@ -240,7 +246,9 @@ class ArcDecoder:
         if frames.biased or self._language_model is not None:
             heard_labels = log_probs.argmax(axis=1).astype(np.int32)
             heard_words = greedy_words(heard_labels, blank, boundaries)
-        unsure = words if self._language_model is None else heard_words
+        unsure = words
+        if self._language_model is not None:  # it replaces what sounds like a name by words that it knows
+            unsure = greedy_words(plain.argmax(axis=1).astype(np.int32), blank, boundaries)
         arcs, spotted = self._found(frames, unsure, entities) if certainty >= UNINTELLIGIBLE else (NO_ARCS, 0)
         places = heard_places = places_of(plain, plain_best, labels, words, arcs, blank, boundaries, pieces)
         if heard_words is not words:
@@ -260,27 +268,37 @@ class ArcDecoder:
         terms = fact_terms_of(facts, number, rivals, len(entities))
         if listened:
             terms[:, OF_PHONES] = self._phone_terms(frames, arcs, places, number, entities)
-        if self._language_model is not None:
+        if self._language_model is not None and len(number):
             terms[:, OF_LANGUAGE] = self._language_terms(self._language_model, words, arcs, places, number, entities)
         # Texts cost the most to compare, and most arcs are too unlikely, whatever they replace.
         log_odds = log_odds_of(terms, weights, looked_up) + offset
         hopeful = np.flatnonzero(log_odds + most_of_texts(terms, weights, looked_up) >= worth_keeping)
         number, terms, looked_up, offset = number[hopeful], terms[hopeful], looked_up[hopeful], offset[hopeful]
-        phrase = entities.phrase_of[arcs.phrase[number]]
         replaced = self._texts_under(words, places, number)
         heard = replaced if self._language_model is None else self._texts_under(heard_words, heard_places, number)
-        terms[:, OF_TEXTS] = self._text_terms(facts[number], heard, arcs.phrase[number], entities)
+        forms = arcs.phrase[number]
+        phrase = entities.phrase_of[forms]
+        terms[:, OF_TEXTS] = self._text_terms(facts[number], heard, forms, entities)
         log_odds = log_odds_of(terms, weights, looked_up) + offset
+        own = [("", entities.written_as[form], entities.forms[form]) for form in forms.tolist()]
+        replaces = np.array([text not in same for text, same in zip(replaced, own, strict=True)], np.bool_)
+        adds = np.array([text == "" for text in replaced], np.bool_)
+        stakes = terms[:, OF_STAKES]
+        if heard_words is not words:  # then the evidence compares with other words than would be lost
+            stakes[:, STAKES.index("common")] = self._commonness(replaced, forms, entities, replaces)
+        risk = np.where(replaces, risks_of(stakes, self._weights.risk), adds.astype(np.float32))
+        asked_for = log_odds_asked_for(self.options.min_probability, risk)
         kept = np.flatnonzero(log_odds >= worth_keeping)
-        kept = kept[likeliest(arcs.start[number[kept]], places.end[number[kept]], phrase[kept], log_odds[kept])]
+        gain = log_odds[kept] - asked_for[kept]
+        kept = kept[best_of_entities(arcs.start[number[kept]], places.end[number[kept]], phrase[kept], gain)]
         writing = as_written(arcs, places, number[kept], log_probs, labels, words, entities, self.vocabulary)
         kept = kept[writing.taken]
         written = np.array([replaced[k] == text for k, text in zip(kept, writing.shown, strict=True)], np.bool_)
-        risk = self._risks(terms[kept], [replaced[k] for k in kept], arcs.phrase[number[kept]], entities)
         return _Candidates(
             *(frames, words, writing.arcs, writing.places, writing.shown, looked_up[kept]),
             *(terms[kept], weights, certainty, log_odds[kept]),
-            *(log_odds_asked_for(self.options.min_probability, risk), risk, written),
+            *(asked_for[kept], risk[kept], stakes[kept]),
+            *(replaces[kept], written),
             slots_of(np.arange(len(kept)), written, writing.arcs, writing.places, words),
         )
 
@@ -299,15 +317,6 @@ class ArcDecoder:
         runs = list(zip(places.whole_low[number].tolist(), places.whole_high[number].tolist(), strict=True))
         texts = {run: self.vocabulary.text(words.token[slice(*run)].tolist()) for run in set(runs)}
         return [texts[run] for run in runs]
-
-    def _words_under(self, words: GreedyWords, places: Places) -> NDArray[np.int64]:
-        """[n, 2] the words of the text that arcs replace: the first, and the one after the last."""
-        before = {
-            low: len(self.vocabulary.text(words.token[:low].tolist()).split()) for low in set(places.whole_low.tolist())
-        }
-        texts = self._texts_under(words, places, np.arange(len(places.whole_low)))
-        first = np.array([before[low] for low in places.whole_low.tolist()], np.int64)
-        return np.stack([first, first + np.array([len(text.split()) for text in texts], np.int64)], axis=1)
 
     def _text_terms(
         self, facts: NDArray[np.float32], replaced: Sequence[str], forms: NDArray[np.int32], entities: CompiledList
@@ -329,15 +338,6 @@ class ArcDecoder:
             for k in np.flatnonzero(asked).tolist():
                 common[k] = commonness(replaced[k], entities.written_as[forms[k]], self.frequencies)
         return common
-
-    def _risks(
-        self, terms: NDArray[np.float32], replaced: Sequence[str], forms: NDArray[np.int32], entities: CompiledList
-    ) -> NDArray[np.float32]:
-        """[n] the probability that right words would be lost, if the arcs are not the entities."""
-        if self._language_model is not None:  # what is replaced is not what the evidence compares with
-            terms = terms.copy()
-            terms[:, COMMON] = self._commonness(replaced, forms, entities, np.ones(len(forms), np.bool_))
-        return risks_of(terms, self._weights.risk)
 
     def _sound_distances(
         self, facts: NDArray[np.float32], replaced: Sequence[str], phrase: NDArray[np.int32], entities: CompiledList
@@ -415,27 +415,24 @@ class ArcDecoder:
         for k in chosen:
             name = entities.names[entities.phrase_of[found.arcs.phrase[k]]]
             start, end = int(found.slots.start[k]), int(found.slots.end[k])
-            probability = _probability(float(found.log_odds[k]))
+            probability = probability_of(float(found.log_odds[k]))
             technique = LOOKED_UP if found.looked_up[k] else SPOTTED
-            asked_for = _probability(float(found.asked_for[k]))
-            spans.append(EntitySpan(name, found.shown[k], start, end, probability, asked_for, technique))
+            asked_for = probability_of(float(found.asked_for[k]))
+            spans.append(EntitySpan(name, found.shown[k], start, end, probability, technique, asked_for))
         tokens = collapsed(path, self.vocabulary.blank)
         return Transcript(self.vocabulary.text(tokens), tokens, score, tuple(spans), path)
-
-
-def _probability(log_odds: float) -> float:
-    return 1 / (1 + math.exp(-max(-700.0, log_odds)))
 
 
 def _alternatives(
     found: _Candidates, chosen: NDArray[np.int64], boundaries: Boundaries
 ) -> list[tuple[float, NDArray[np.int64]]]:
     """The best choice without each candidate that was chosen and with each other, and what it loses; least first."""
-    best = float(found.gain[chosen].sum())
+    gains = found.gain
+    best = float(gains[chosen].sum())
     ways = []
     for k in np.flatnonzero(found.log_odds > LEAST_ALTERNATIVE).tolist():
-        gain = found.gain.copy()
+        gain = gains.copy()
         gain[k] = -1.0 if k in chosen else DECISIVE
         other = choose(found.slots, gain, boundaries)
-        ways.append((best - float(found.gain[other].sum()), other))
+        ways.append((best - float(gains[other].sum()), other))
     return sorted(ways, key=lambda way: way[0])

@@ -14,7 +14,7 @@ from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList
 from nemo_bias.decoder.evidence import token_path
 from nemo_bias.decoder.frames import NEVER
-from nemo_bias.decoder.probability import TERMS, UNINTELLIGIBLE
+from nemo_bias.decoder.probability import TERMS, UNINTELLIGIBLE, probability_of
 from nemo_bias.decoder.spotter import find_arcs
 from nemo_bias.decoder.transcript import Transcript
 from nemo_bias.decoder.vocabulary import Vocabulary
@@ -110,7 +110,7 @@ def explanation_of(
         return replace(told, written=True, reason=f"{how}, {_instead(told)}", probability=span.probability)
     own = np.flatnonzero(evidence.phrase == phrase)
     if len(own):
-        best = int(own[evidence.log_odds[own].argmax()])
+        best = int(own[(evidence.log_odds - evidence.asked_for)[own].argmax()])
         told = _placed(told, int(evidence.start[best]), int(evidence.end[best]), frames, vocabulary, frame_seconds)
         return _unlikely(told, best, float(entities.weights[phrase]), evidence, transcript, options)
     if not tokens:
@@ -139,7 +139,7 @@ def _unlikely(
 ) -> Explanation:
     """Of an entity whose arcs were not taken."""
     log_odds = float(evidence.log_odds[arc])
-    probability = 1 / (1 + math.exp(-max(-700.0, log_odds)))
+    probability = probability_of(log_odds)
     told = replace(told, probability=probability)
     start, end = int(evidence.start[arc]), int(evidence.end[arc])
     place = f"at {_time(told)}, {_instead(told)}, its probability is {probability:.3g}"
@@ -154,7 +154,7 @@ def _unlikely(
     needed = weight * math.exp(min(missing, 700.0))
     return replace(
         told,
-        reason=f"{place}, below the {1 / (1 + math.exp(-asked_for)):.3g} that is asked for there (min_probability "
+        reason=f"{place}, below the {probability_of(asked_for):.3g} that is asked for there (min_probability "
         f"{options.min_probability:g}, at a risk of {evidence.risk[arc]:.2g} to lose right words)",
         weight=needed if 0 < needed <= MOST_WEIGHT else None,
         against=tuple((name, shares[name]) for name in lowest if shares[name] < 0),

@@ -13,6 +13,7 @@ result.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +37,7 @@ from nemo_bias.decoder.evidence import (
 )
 from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS
 from nemo_bias.decoder.phone_evidence import PHONE_TERMS
+from nemo_bias.decoder.risk import STAKES
 
 UNSURE, SURE, LEAST_CERTAINTY = 0.6, 0.95, 0.5
 UNINTELLIGIBLE = 0.4  # utterances of less certainty have no entities: of their arcs on development data none was likely
@@ -67,7 +69,8 @@ CONFIDENT, SOUND, COMMON, COMMON_AND_SURE = map(list(TERMS).index, ("confidence"
 OF_TEXTS = slice(SOUND, COMMON_AND_SURE + 1)  # kinds of terms
 OF_PHONES = slice(OF_TEXTS.stop, OF_TEXTS.stop + len(PHONE_TERMS))
 OF_LANGUAGE = slice(OF_PHONES.stop, len(TERMS))
-COUNT = len(TERMS)
+TERM_COUNT = len(TERMS)
+OF_STAKES = [list(TERMS).index(term) for term in STAKES]
 COMMONEST = np.float32(9.0)  # the highest value of `common`: a text of one word only
 VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
     (True, True): "all",
@@ -89,7 +92,7 @@ class EvidenceWeights:
         phones: what is added where a phone head listened.
         looked_up: what is added for arcs that were looked up.
         language_model: what is added where a language model chose what is written.
-        risk: of another question, see `risk`: whether right words would be lost.
+        risk: [STAKES] of another question, see `risk`: whether right words would be lost.
     """
 
     unsure: NDArray[np.float32]
@@ -110,7 +113,7 @@ class EvidenceWeights:
             language_model: whether one chose what is written.
         """
         share = np.float32((max(LEAST_CERTAINTY, certainty) - UNSURE) / (SURE - UNSURE))
-        weights = np.empty((2, len(TERMS)), np.float32)
+        weights = np.empty((2, TERM_COUNT), np.float32)
         weights[0] = self.unsure + share * (self.sure - self.unsure)
         if adapter:
             weights[0] += self.adapter
@@ -143,10 +146,16 @@ def read_weights(path: str | Path, with_frequencies: bool, with_sounds: bool) ->
             unknown = sorted(set(sets[name]) - set(TERMS))
             if unknown:
                 raise ValueError(f"{unknown[0]!r} in {name!r} is no term")
-            columns.append(np.array([float(sets[name].get(term, 0.0)) for term in TERMS], np.float32))
+            used = STAKES if name == "risk" else TERMS
+            columns.append(np.array([float(sets[name].get(term, 0.0)) for term in used], np.float32))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: no weights of evidence ({error}); make it with scripts/fit_evidence.py") from error
+        raise ValueError(f"{path}: no weights of evidence ({error}); fit them with scripts/fit_evidence.py") from error
     return EvidenceWeights(*columns)
+
+
+def probability_of(log_odds: float) -> float:
+    """The probability that log-odds stand for."""
+    return 1 / (1 + math.exp(-max(-700.0, log_odds)))
 
 
 @njit
@@ -180,7 +189,7 @@ def fact_terms_of(facts, number, rivals, entities):  # type: ignore[no-untyped-d
     Returns:
         [n, terms], 0 for terms that facts do not tell.
     """
-    terms = np.zeros((len(number), COUNT), np.float32)
+    terms = np.zeros((len(number), TERM_COUNT), np.float32)
     size = np.log(max(SHORT_LIST, entities))
     for n in range(len(number)):
         fact, term = facts[number[n]], terms[n]

@@ -272,7 +272,6 @@ class BiasedBeamSearch:
                 int(starts[first]),
                 int(ends[last - 1]),
                 None,
-                None,
                 SPOTTED,
             )
             for form, first, last in found.spans[found.first_span[k] : found.first_span[k + 1]].tolist()

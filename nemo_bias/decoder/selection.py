@@ -65,23 +65,23 @@ def candidates_of(arcs, places, facts, entity, respelled):  # type: ignore[no-un
 
 
 @njit
-def likeliest(start, end, entity, log_odds):  # type: ignore[no-untyped-def]
-    """[n] whether each arc is the likeliest of the overlapping arcs of its entity, of equal ones the first.
+def best_of_entities(start, end, entity, gain):  # type: ignore[no-untyped-def]
+    """[n] whether each arc is the best of the overlapping arcs of its entity, of equal ones the first.
 
     Args:
         start: [n] first frames, rising.
         end: [n] last frames.
         entity: [n].
-        log_odds: [n].
+        gain: [n] log-odds above those that are asked for.
     """
-    is_likeliest = np.ones(len(start), np.bool_)
+    is_best = np.ones(len(start), np.bool_)
     for i in range(len(start)):
         for j in range(i + 1, len(start)):
             if start[j] > end[i]:
                 break
             if entity[i] == entity[j]:
-                is_likeliest[i if log_odds[j] > log_odds[i] else j] = False
-    return is_likeliest
+                is_best[i if gain[j] > gain[i] else j] = False
+    return is_best
 
 
 class Slots(NamedTuple):

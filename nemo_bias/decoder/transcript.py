@@ -20,8 +20,8 @@ class EntitySpan:
         start: first frame of its first token.
         end: last frame of its last token.
         probability: that it is spoken there; None with method ``adaptive``, which does not ask.
-        asked_for: the probability from which on it is written there, see `risk`; None likewise.
         technique: how it was found: ``spotted`` by its tokens, or ``looked up`` by its pronunciation.
+        asked_for: the probability from which on it is written there, see `risk`; None with method ``adaptive``.
     """
 
     entity: str
@@ -29,8 +29,8 @@ class EntitySpan:
     start: int
     end: int
     probability: float | None
-    asked_for: float | None
     technique: str
+    asked_for: float | None = None
 
 
 @dataclass(frozen=True)

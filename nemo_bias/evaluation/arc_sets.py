@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.arcs import ArcEvidence
 from nemo_bias.decoder.config import DecodingOptions
-from nemo_bias.decoder.probability import TERMS, EvidenceWeights, log_odds_of
+from nemo_bias.decoder.probability import EvidenceWeights, log_odds_of
+from nemo_bias.decoder.risk import risks_of
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.comparison import ExperimentList, LogProbs, Utterances, experiment_list
 from nemo_bias.evaluation.metrics import BiasingScore
 from nemo_bias.evaluation.occurrences import PhraseIndex, Words, align, hits, right_words
 from nemo_bias.evaluation.recogniser import greedy_texts
+
+PLAUSIBLE = 0.02  # probability from which on it is asked of an arc what it would lose; the others are never taken
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,10 @@ class ArcSet:
         terms: [n, terms] in the order of `probability.TERMS`, with word frequencies if there are any.
         looked_up: [n] whether the arc was looked up, not spotted.
         right: [n] whether the arc, alone in the greedy text, makes its phrase a hit.
-        loses: [n] whether it replaces a right word of the greedy text, which it does not write itself.
+        stakes: [n, STAKES] what tells the risk.
+        replaces: [n] whether other words stand there than the arc writes.
+        plausible: [n] whether its probability was at least `PLAUSIBLE` when it was collected.
+        loses: [n] whether the arc, alone in the greedy text, makes right words wrong; False where it is not plausible.
         utterance: [n] in which each arc was found, from 0, rising.
         certainty: [U] of each utterance.
     """
@@ -135,6 +141,9 @@ class ArcSet:
     terms: NDArray[np.float32]
     looked_up: NDArray[np.bool_]
     right: NDArray[np.bool_]
+    stakes: NDArray[np.float32]
+    replaces: NDArray[np.bool_]
+    plausible: NDArray[np.bool_]
     loses: NDArray[np.bool_]
     utterance: NDArray[np.int64]
     certainty: NDArray[np.float64]
@@ -154,17 +163,14 @@ class ArcSet:
             log_odds[rows] = log_odds_of(self.terms[rows], own_weights, self.looked_up[rows])
         return log_odds
 
-    def risks(self, weights: Sequence[EvidenceWeights]) -> NDArray[np.float64]:
-        """[n] of the arcs, as the decoder computes them without a language model, with weights as for `log_odds`."""
-        own = np.stack([each.risk for each in weights])[self.utterance % len(weights)]
-        return probabilities((self.terms * own).sum(axis=1))
+    def risks(self, weights: Sequence[EvidenceWeights]) -> NDArray[np.float32]:
+        """[n] of the arcs that replace other words, as the decoder computes them, with weights as for `log_odds`."""
+        return risks_of(self.stakes, np.stack([each.risk for each in weights])[self.utterance % len(weights)])
 
     @property
-    def changes(self) -> NDArray[np.bool_]:
-        """[n] whether the arc writes something else than the recogniser."""
-        edits, variant_cost = (self.terms[:, list(TERMS).index(term)] for term in ("edits", "variant_cost"))
-        changes: NDArray[np.bool_] = (edits > 0) | (variant_cost > 0)
-        return changes
+    def may_lose(self) -> NDArray[np.bool_]:
+        """[n] whether the arc is one that the risk is asked of: it is wrong, plausible, and replaces other words."""
+        return ~self.right & self.plausible & self.replaces
 
 
 def probabilities(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -218,18 +224,14 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
     entities = search.compile(phrases)
     index = PhraseIndex(tuple(dict.fromkeys(entities.written_as)))
     outputs = regime.outputs(experiment)
-    terms, right, counts, certainty = [np.zeros((0, len(TERMS)), np.float32)], [np.zeros(0, np.bool_)], [], []
-    looked_up, loses = [np.zeros(0, np.bool_)], [np.zeros(0, np.bool_)]
+    all_evidence, right, loses = [], [], []
     for k, item in enumerate(experiment.items):
         log_probs, plain, phones = outputs.of(k)
         evidence = search.evidence(log_probs, entities, plain, phones)
-        terms.append(evidence.terms)
-        looked_up.append(evidence.looked_up)
         reference = tuple(item["text"].split())
+        all_evidence.append(evidence)
         right.append(right_arcs(evidence, reference, index))
         loses.append(losing_arcs(evidence, reference))
-        counts.append(len(evidence.phrase))
-        certainty.append(evidence.certainty)
     return ArcSet(
         regime.name,
         experiment.source,
@@ -239,12 +241,15 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
         phones=outputs.phones is not None and options.pronunciation_source is not None,
         sounds=options.pronunciation_source is not None,
         language_model=options.lm_file is not None,
-        terms=np.concatenate(terms),
-        looked_up=np.concatenate(looked_up),
+        terms=np.concatenate([each.terms for each in all_evidence]),
+        looked_up=np.concatenate([each.looked_up for each in all_evidence]),
         right=np.concatenate(right),
+        stakes=np.concatenate([each.stakes for each in all_evidence]),
+        replaces=np.concatenate([each.replaces for each in all_evidence]),
+        plausible=np.concatenate([_plausible(each) for each in all_evidence]),
         loses=np.concatenate(loses),
-        utterance=np.repeat(np.arange(len(counts)), counts),
-        certainty=np.array(certainty),
+        utterance=np.repeat(np.arange(len(all_evidence)), [len(each.phrase) for each in all_evidence]),
+        certainty=np.array([each.certainty for each in all_evidence]),
     )
 
 
@@ -272,16 +277,23 @@ def right_arcs(evidence: ArcEvidence, reference: Words, index: PhraseIndex) -> N
 
 
 def losing_arcs(evidence: ArcEvidence, reference: Words) -> NDArray[np.bool_]:
-    """[n] whether each arc of an utterance replaces a right word of the greedy text, which it does not write itself.
+    """[n] whether each plausible arc of an utterance, alone in the greedy text, makes words wrong that are right there.
 
     Args:
         evidence: on the arcs.
         reference: what was said.
     """
+    loses = np.zeros(len(evidence.phrase), np.bool_)
     greedy = tuple(evidence.greedy_text.split())
-    right = right_words(reference, greedy, align(reference, greedy)).values()
-    lost = [{greedy[at] for at in range(first, end) if at in right} for first, end in evidence.replaced.tolist()]
-    return np.array([bool(some - set(shown.split())) for some, shown in zip(lost, evidence.shown, strict=True)], np.bool_)
+    right = right_words(reference, greedy, align(reference, greedy)).keys()
+    for k in np.flatnonzero(_plausible(evidence) & evidence.replaces).tolist():
+        text = tuple(evidence.text_with(k).split())
+        loses[k] = bool(right - right_words(reference, text, align(reference, text)).keys())
+    return loses
+
+
+def _plausible(evidence: ArcEvidence) -> NDArray[np.bool_]:
+    return probabilities(evidence.log_odds.astype(np.float64)) >= PLAUSIBLE
 
 
 def decoding_score(

@@ -54,7 +54,7 @@ class SetResult:
         listed: the list's name.
         right: [n] whether each arc is right.
         probability: [n] of each arc.
-        risk: [wrong] of the arcs that are wrong, change the text and have a probability of at least 0.2.
+        risk: [wrong] of the arcs that may lose words and have a probability of at least 0.2.
         loses: [wrong] whether right words are lost by each of these.
         log_loss: in nats for each right arc.
         log_loss_without: the same without word frequencies; None if that was not measured.
@@ -66,7 +66,7 @@ class SetResult:
     listed: str
     right: NDArray[np.bool_]
     probability: NDArray[np.float64]
-    risk: NDArray[np.float64]
+    risk: NDArray[np.float32]
     loses: NDArray[np.bool_]
     log_loss: float
     log_loss_without: float | None
@@ -100,7 +100,7 @@ def measure(
     if frequencies:
         without = _log_loss(arcs, arcs.log_odds([read_weights(file, False, sounds) for file in evidence_files]))
     probability = probabilities(log_odds)
-    wrong = ~arcs.right & arcs.changes & (probability >= BINS[0])
+    wrong = arcs.may_lose & (probability >= BINS[0])
     return SetResult(
         regime=arcs.regime,
         source=arcs.source,

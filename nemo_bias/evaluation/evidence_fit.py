@@ -5,8 +5,8 @@ recogniser is: for the terms in `BY_CERTAINTY`, the weight is a straight line ov
 those at `UNSURE` and `SURE`. An adapter, a phone head and arcs that were looked up have weights of their own for some
 terms.
 
-The weights of `risk` follow: of arcs that are wrong and change the text, whether right words are lost by them. Each counts
-as much as it is likely.
+The weights of `risk` follow: of arcs that are wrong and replace other words, whether right words are lost by them. Each
+counts as much as it is likely.
 
 Each set of arcs counts the same, however many arcs it has: an arc weighs 100 / (right arcs of its set), times the weight of
 its regime. A ridge of `RIDGE` on standardised columns keeps the weights finite.
@@ -35,7 +35,7 @@ from nemo_bias.decoder.probability import (
     EvidenceWeights,
     read_weights,
 )
-from nemo_bias.decoder.risk import RISK_TERMS
+from nemo_bias.decoder.risk import STAKES
 from nemo_bias.evaluation.arc_sets import ArcSet, probabilities
 
 RIDGE = 1e-2
@@ -159,10 +159,11 @@ def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, with_sounds: boo
         left_out: utterances whose number leaves this remainder modulo `FOLDS` are not used; None: all are.
 
     Returns:
-        Its parts. Without a set with an adapter, `adapter` is that of the package's own file; likewise `phones`.
+        Its parts, and that of the risk. Without a set with an adapter, `adapter` is that of the package's own file; likewise
+        `phones`.
 
     Raises:
-        ValueError: a set has no right arc.
+        ValueError: a set has no right arc, or no arc may lose words.
     """
     for arcs in sets:
         if not arcs.right.any():
@@ -197,17 +198,20 @@ def fit_risk(
     Args:
         sets: arcs.
         used: for each set, [n] which of its arcs count.
-        counts: [used arcs of all sets] how much each counts, if it is wrong and changes the text.
+        counts: [used arcs of all sets] how much each counts, if it may lose words.
         with_frequencies: whether for use with word frequencies.
+
+    Raises:
+        ValueError: no arc may lose words.
     """
-    terms = np.concatenate([arcs.terms[rows] for arcs, rows in zip(sets, used, strict=True)])
-    wrong = ~np.concatenate([arcs.right[rows] for arcs, rows in zip(sets, used, strict=True)])
-    loses = np.concatenate([arcs.loses[rows] for arcs, rows in zip(sets, used, strict=True)])
-    position = {term: k for k, term in enumerate(TERMS)}
-    wrong &= np.concatenate([arcs.changes[rows] for arcs, rows in zip(sets, used, strict=True)])
-    names = [term for term in RISK_TERMS if with_frequencies or term not in FREQUENCY_TERMS]
-    matrix = terms[wrong][:, [position[name] for name in names[1:]]]
-    beta = logistic_regression(matrix.astype(np.float64), loses[wrong], counts[wrong])
+    asked = np.concatenate([arcs.may_lose[rows] for arcs, rows in zip(sets, used, strict=True)])
+    stakes = np.concatenate([arcs.stakes[rows] for arcs, rows in zip(sets, used, strict=True)])[asked]
+    loses = np.concatenate([arcs.loses[rows] for arcs, rows in zip(sets, used, strict=True)])[asked]
+    if not len(loses):
+        raise ValueError("no arc is wrong and plausible, so that nothing tells when right words are lost; give more data")
+    names = [name for name in STAKES if with_frequencies or name not in FREQUENCY_TERMS]
+    matrix = stakes[:, [STAKES.index(name) for name in names[1:]]]
+    beta = logistic_regression(matrix.astype(np.float64), loses, counts[asked])
     return {name: _rounded(float(weight)) for name, weight in zip(names, beta, strict=True)}
 
 
