@@ -11,7 +11,9 @@ from conftest import speak
 from nemo_bias.decoder.probability import OF_STAKES, SURE, TERMS, UNSURE, VARIANTS, log_odds_of, read_weights
 from nemo_bias.decoder.risk import STAKES
 from nemo_bias.decoder.search import BiasedBeamSearch
+from nemo_bias.decoder.vocabulary import character_vocabulary
 from nemo_bias.evaluation.arc_sets import ArcSet, losing_arcs, probabilities
+from nemo_bias.evaluation.calibration import SetResult, bins_by_regime, calibration_markdown, risk_bins_by_regime
 from nemo_bias.evaluation.evidence_fit import FOLDS, KNOWN, columns_of, design_matrix, fit_files, logistic_regression
 
 
@@ -132,21 +134,51 @@ def test_evidence_of_the_decoder(subwords):
 
 
 @pytest.mark.parametrize(
-    ("said", "phrase", "loses"),
+    ("heard", "said", "phrase", "loses"),
     [
-        ("no barn a", "born", True),
-        ("no born a", "born", False),
-        ("no toast a", "born", False),
-        ("no barn a", "barn a", False),
-        ("no barn a", "born a", True),
-        ("toast a", "born a", False),  # what is right of it, it writes itself
+        ("no barn a", "no barn a", "born", True),
+        ("no barn a", "no born a", "born", False),
+        ("no barn a", "no toast a", "born", False),
+        ("no barn a", "no barn a", "born a", True),
+        ("no barn a", "toast a", "born a", False),  # what is right of it, it writes itself
+        ("no barn's a", "no barn's a", "born", True),
+        ("no barn's a", "no born's a", "born", False),
+        ("no a-barn a", "no o-born a", "born", False),
     ],
 )
-def test_arcs_that_replace_right_words_lose_them(said, phrase, loses, subwords):
-    log_probs = speak(subwords, ["▁no", "▁b", "o", "r", "n", "▁a"], heard={2: ("a", 0.7)})
-    search = BiasedBeamSearch(subwords, threads=1)
+def test_arcs_that_replace_right_words_lose_them(heard, said, phrase, loses):
+    vocabulary = character_vocabulary(" abenorst'-")
+    vowel = heard.index("r") - 1  # of "born", which is heard as "barn"
+    pieces = list((heard[:vowel] + "o" + heard[vowel + 1 :]).replace(" ", "▁"))
+    log_probs = speak(vocabulary, pieces, heard={vowel: ("a", 0.6)})
+    search = BiasedBeamSearch(vocabulary, threads=1)
     evidence = search.evidence(log_probs, search.compile([phrase]))
+    assert evidence.greedy_text == heard
     own = [shown == phrase for shown in evidence.shown]
     assert any(own)
     lost = losing_arcs(evidence, tuple(said.split()))
     assert lost[own].all() == loses and lost[own].any() == loses
+
+
+def test_without_wrong_arcs_nothing_tells_the_risk(tmp_path):
+    arcs = made_up_arcs(8, adapter=False)
+    arcs.right[:] = True
+    with pytest.raises(ValueError, match="nothing tells when right words are lost"):
+        fit_files([arcs], tmp_path / "evidence.json", tmp_path)
+
+
+def test_calibration_tells_of_probabilities_and_risks():
+    risk, loses = np.array([0.1, 0.1, 0.5, 0.9, 0.9], np.float32), np.array([False, True, True, True, True])
+    probability, right = np.array([0.1, 0.3, 0.9, 1.0]), np.array([False, False, True, True])
+    results = [SetResult(name, "ls", "1,000", right, probability, risk, loses, 1.0, None, None) for name in ("a", "a", "b")]
+    both, one = bins_by_regime(results).values()
+    assert [each.count for each in both] == [2, 0, 0, 4] and [each.count for each in one] == [1, 0, 0, 2]
+    assert [(each.low, each.count, each.share) for each in risk_bins_by_regime(results)["b"]] == [
+        (0.0, 2, 0.5),
+        (0.2, 0, 0.0),
+        (0.4, 1, 1.0),
+        (0.6, 0, 0.0),
+        (0.8, 2, 1.0),
+    ]
+    table = calibration_markdown(risk_bins_by_regime(results), "risk")
+    assert table.splitlines()[0].startswith("| risk | 0 to 0.2 |") and "| b | 0.50 at 0.10 (2) | - | 1.00" in table

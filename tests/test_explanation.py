@@ -19,7 +19,7 @@ SECONDS = 0.08
 @pytest.fixture
 def search(subwords, tmp_path):
     """Makes decoders whose evidence is easy to foresee: log-odds of 4, less the nats lost."""
-    evidence = weights_file(tmp_path / "evidence.json", constant=4, gap=-1)
+    evidence = weights_file(tmp_path / "evidence.json", {"constant": 20}, constant=4, gap=-1)
 
     def make(**options) -> BiasedBeamSearch:
         chosen = {"evidence_file": evidence, "word_frequencies": None, "pronunciations": None, "variants": [], **options}
@@ -67,7 +67,8 @@ def test_the_weight_that_it_needs(search, heard, weight):
     told = explain(decoder, log_probs, ["born", "toast"], [weight, 1.0])
     assert not told.written and told.instead == "barn" and told.probability < 0.5
     assert told.against[0][0] == "gap" and told.against[0][1] < 0
-    assert 'where without the list "barn" stands' in str(told) and "below the 0.5 that is asked for" in str(told)
+    assert 'where without the list "barn" stands' in str(told) and "below the 0.667 that is asked for" in str(told)
+    assert "at a risk of 1 to lose right words" in str(told)
     assert f"with the weight {told.weight:.3g} in the list" in str(told)
     assert decode(decoder, log_probs, ["born", "toast"], [told.weight * 0.99, 1.0]) == "no barn a"
     assert decode(decoder, log_probs, ["born", "toast"], [told.weight * 1.01, 1.0]) == "no born a"

@@ -153,9 +153,10 @@ def test_hypotheses_that_share_all_but_a_word_at_an_end():
 # ---- in the decoder
 
 
-def decoded(tmp_path, phone_weight, phones, log_odds, nbest=1):
+def decoded(tmp_path, phone_weight, phones, log_odds, nbest=1, risk=None):
     """ "no born a" heard as "no barn a", where born has these log-odds."""
-    evidence, lexicon = weights_file(tmp_path / "evidence.json", constant=log_odds), tmp_path / "lexicon.txt"
+    evidence = weights_file(tmp_path / "evidence.json", risk and {"constant": risk}, constant=log_odds)
+    lexicon = tmp_path / "lexicon.txt"
     lexicon.write_text("\n".join(f"{word} {p}" for word, own in LEXICON.items() for p in own))
     vocabulary = Vocabulary(PIECES, len(PIECES))
     options = DecodingOptions(
@@ -191,3 +192,10 @@ def test_what_is_less_likely_than_asked_for_is_not_written_however_it_sounds(tmp
     born = phones_of("N OW B AO R N AH")
     assert [t.text for t in decoded(tmp_path, 5.0, born, -1.0)] == ["no barn a"]
     assert [t.text for t in decoded(tmp_path, 5.0, born, -1.0, nbest=2)] == ["no barn a", "no born a"]
+
+
+@pytest.mark.parametrize(("risk", "text"), [(-20.0, "no born a"), (20.0, "no barn a")])
+def test_more_is_asked_for_where_right_words_would_be_lost(risk, text, tmp_path):
+    """Of an entity with even odds, however it sounds."""
+    best, other = decoded(tmp_path, 5.0, phones_of("N OW B AO R N AH"), 0.0, nbest=2, risk=risk)
+    assert best.text == text and {best.text, other.text} == {"no born a", "no barn a"}

@@ -320,6 +320,22 @@ def test_what_is_at_risk_is_told_by_what_is_replaced(search, subwords, tmp_path)
         assert decode(decoder, speak(subwords, BARN, {2: (heard, 0.7)}), ["born"]).text == text
 
 
+def test_what_is_at_risk_is_what_is_replaced_also_with_an_adapter(search, subwords, tmp_path):
+    """Though the adapter writes the entity itself, and the evidence compares with that."""
+    (tmp_path / "text.txt").write_text("the barn is a barn\n")
+    evidence = weights_file(tmp_path / "risk.json", risk={"constant": -30, "common": 20}, constant=0)
+    decoder = search(subwords, evidence_file=evidence, word_frequencies=str(tmp_path / "text.txt"))
+    born = speak(subwords, BARN)
+    for heard, text in (("a", "no barn a"), ("e", "no born a")):
+        assert decode(decoder, born, ["born"], plain=speak(subwords, BARN, {2: (heard, 0.7)})).text == text
+
+
+def test_nothing_is_at_risk_where_the_recogniser_writes_the_same(search, subwords, tmp_path):
+    evidence = weights_file(tmp_path / "risk.json", risk={"constant": 20}, constant=0)
+    (span,) = decode(search(subwords, evidence_file=evidence), speak(subwords, BARN), ["born"]).spans
+    assert odds(span.asked_for) == pytest.approx(LEAST_ODDS, rel=1e-3)
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_more_is_written_at_a_lower_probability(seed, search, subwords):
     log_probs = random_log_probs(np.random.default_rng(seed), 200, subwords.size, peak=3.0)

@@ -280,9 +280,9 @@ class ArcDecoder:
         phrase = entities.phrase_of[forms]
         terms[:, OF_TEXTS] = self._text_terms(facts[number], heard, forms, entities)
         log_odds = log_odds_of(terms, weights, looked_up) + offset
-        own = [("", entities.written_as[form], entities.forms[form]) for form in forms.tolist()]
-        replaces = np.array([text not in same for text, same in zip(replaced, own, strict=True)], np.bool_)
         adds = np.array([text == "" for text in replaced], np.bool_)
+        writes = [entities.written_as[form].lower() for form in forms.tolist()]
+        replaces = ~adds & np.array([text.lower() != own for text, own in zip(replaced, writes, strict=True)], np.bool_)
         stakes = terms[:, OF_STAKES]
         if heard_words is not words:  # then the evidence compares with other words than would be lost
             stakes[:, STAKES.index("common")] = self._commonness(replaced, forms, entities, replaces)
