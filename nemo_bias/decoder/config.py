@@ -20,11 +20,13 @@ class DecodingOptions:
 
     method: str = option(
         "arcs",
-        "arcs: greedy decoding, with the entities that are more likely than not; adaptive: beam search that boosts their "
+        "arcs: greedy decoding, with the entities that are likely enough; adaptive: beam search that boosts their "
         "subwords; greedy: greedy decoding, so that only the adapter uses the list",
     )
     min_probability: float = option(
-        0.5, "how likely an entity must be to be written: lower it if names are missed, raise it if they are invented"
+        0.5,
+        "how likely an entity must be to be written, more so where right words would be lost: lower it if names are missed, "
+        "raise it if they are invented",
     )
     weight: float = option(1.0, "trust in the list: multiplies the odds of its entities (method adaptive: `boost`)")
     language: str = option(
