@@ -80,10 +80,10 @@ def set_anew(model, entities=None, **options) -> None:
 def weights_file(path, risk: dict[str, float] | None = None, **terms: float) -> str:
     """A file of evidence weights that are the same for all recognisers, with and without frequencies and pronunciations.
 
-    Unless its weights are given, the risk is a quarter for all arcs, so that `min_probability` itself is asked for.
+    Unless its weights are given, the risk is 0.4 for all arcs, so that `min_probability` itself is asked for.
     """
     weights = {part: terms if part in ("unsure", "sure") else {} for part in PARTS}
-    weights["risk"] = risk or {"constant": -math.log(3)}
+    weights["risk"] = risk or {"constant": math.log(0.4 / 0.6)}
     path.write_text(json.dumps(dict.fromkeys(VARIANTS.values(), weights)))
     return str(path)
 

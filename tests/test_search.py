@@ -23,7 +23,7 @@ from nemo_bias.decoder.probability import (
     log_odds_of,
     most_of_texts,
 )
-from nemo_bias.decoder.risk import LEAST_ODDS, MOST_ODDS
+from nemo_bias.decoder.risk import SWAY
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
 
@@ -220,7 +220,7 @@ def check_spans(vocabulary, transcript, least: float | None) -> None:
         if least is None:
             continue
         assert span.asked_for * 0.999 <= span.probability <= 1
-        assert LEAST_ODDS * 0.999 <= odds(span.asked_for) / odds(least) <= MOST_ODDS * 1.001
+        assert 0.999 / SWAY <= odds(span.asked_for) / odds(least) <= SWAY * 1.001
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["", "biased"])
@@ -298,7 +298,7 @@ def test_what_is_written_is_likely_enough(search, subwords):
     assert decode(search(subwords, min_probability=p + 0.01), log_probs, ["born"]).text == "no barn a"
 
 
-@pytest.mark.parametrize(("risk", "times"), [(-20, LEAST_ODDS), (0, (LEAST_ODDS + MOST_ODDS) / 2), (20, MOST_ODDS)])
+@pytest.mark.parametrize(("risk", "times"), [(-20, 1 / SWAY), (0, (1 / SWAY + SWAY) / 2), (20, SWAY)])
 def test_more_is_asked_for_where_right_words_would_be_lost(risk, times, search, subwords, tmp_path):
     log_probs = speak(subwords, BARN, HEARD)
     own = odds(probability(search(subwords), log_probs, "born"))
@@ -333,7 +333,7 @@ def test_what_is_at_risk_is_what_is_replaced_also_with_an_adapter(search, subwor
 def test_nothing_is_at_risk_where_the_recogniser_writes_the_same(search, subwords, tmp_path):
     evidence = weights_file(tmp_path / "risk.json", risk={"constant": 20}, constant=0)
     (span,) = decode(search(subwords, evidence_file=evidence), speak(subwords, BARN), ["born"]).spans
-    assert odds(span.asked_for) == pytest.approx(LEAST_ODDS, rel=1e-3)
+    assert odds(span.asked_for) == pytest.approx(1 / SWAY, rel=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -344,7 +344,7 @@ def test_more_is_written_at_a_lower_probability(seed, search, subwords):
     for least in (0.01, 0.2, 0.5, 0.8, 0.95):
         spans = decode(search(subwords, min_probability=least), log_probs, phrases).spans
         assert all(span.probability >= span.asked_for - 1e-6 for span in spans)
-        assert all(odds(span.asked_for) >= LEAST_ODDS * odds(least) * 0.999 for span in spans)
+        assert all(odds(span.asked_for) >= odds(least) / SWAY * 0.999 for span in spans)
         counts.append(len(spans))
     assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
 

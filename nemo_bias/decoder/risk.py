@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 # Some of `probability.TERMS`: `confidence` of what the recogniser writes by itself, `common` of what is replaced.
 STAKES = ("constant", "characters", "confidence", "common")
-LEAST_ODDS, MOST_ODDS = 2 / 3, 2.0  # asked for where nothing is at risk, and where all is, times those of `min_probability`
+SWAY = 1.5  # the odds asked for are those of `min_probability`, by this where nothing is at risk, times this where all is
 
 
 def risks_of(stakes: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -36,6 +36,6 @@ def log_odds_asked_for(min_probability: float, risk: NDArray[np.float32]) -> NDA
         min_probability: the decoding option, between 0 and 1.
         risk: [n] of the arcs, from 0 to 1.
     """
-    least = np.float32(math.log(min_probability) - math.log1p(-min_probability))
-    asked: NDArray[np.float32] = least + np.log(np.float32(LEAST_ODDS) + np.float32(MOST_ODDS - LEAST_ODDS) * risk)
+    middle = np.float32(math.log(min_probability) - math.log1p(-min_probability))
+    asked: NDArray[np.float32] = middle + np.log(np.float32(1 / SWAY) + np.float32(SWAY - 1 / SWAY) * risk)
     return asked
