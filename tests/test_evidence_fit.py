@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 from conftest import speak
 
-from nemo_bias.decoder.probability import OF_STAKES, SURE, TERMS, UNSURE, VARIANTS, log_odds_of, read_weights
-from nemo_bias.decoder.risk import STAKES
+from nemo_bias.decoder.probability import (
+    OF_STAKES,
+    STAKES,
+    SURE,
+    TERMS,
+    UNSURE,
+    VARIANTS,
+    log_odds_of,
+    probabilities,
+    read_weights,
+)
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import character_vocabulary
-from nemo_bias.evaluation.arc_sets import ArcSet, losing_arcs, probabilities
+from nemo_bias.evaluation.arc_sets import ArcSet, losing_arcs
 from nemo_bias.evaluation.calibration import SetResult, bins_by_regime, calibration_markdown, risk_bins_by_regime
 from nemo_bias.evaluation.evidence_fit import FOLDS, KNOWN, columns_of, design_matrix, fit_files, logistic_regression
 

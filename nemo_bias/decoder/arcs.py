@@ -26,6 +26,7 @@ from nemo_bias.decoder.probability import (
     OF_PHONES,
     OF_STAKES,
     OF_TEXTS,
+    STAKES,
     UNINTELLIGIBLE,
     certainty_of,
     fact_terms_of,
@@ -35,7 +36,7 @@ from nemo_bias.decoder.probability import (
     read_weights,
 )
 from nemo_bias.decoder.rewriting import rewrite
-from nemo_bias.decoder.risk import STAKES, log_odds_asked_for, risks_of
+from nemo_bias.decoder.risk import log_odds_asked_for, risks_of
 from nemo_bias.decoder.selection import Slots, best_of_entities, candidates_of, choose, slots_of
 from nemo_bias.decoder.sounds import sound_distances, word_sounds
 from nemo_bias.decoder.spotter import NO_ARCS, EntityArcs, find_arcs
@@ -248,7 +249,7 @@ class ArcDecoder:
             heard_words = greedy_words(heard_labels, blank, boundaries)
         unsure = words
         if self._language_model is not None:  # it replaces what sounds like a name by words that it knows
-            unsure = greedy_words(plain.argmax(axis=1).astype(np.int32), blank, boundaries)
+            unsure = greedy_words(plain.argmax(axis=1).astype(np.int32), blank, boundaries) if frames.biased else heard_words
         arcs, spotted = self._found(frames, unsure, entities) if certainty >= UNINTELLIGIBLE else (NO_ARCS, 0)
         places = heard_places = places_of(plain, plain_best, labels, words, arcs, blank, boundaries, pieces)
         if heard_words is not words:

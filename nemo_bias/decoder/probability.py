@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,6 @@ from nemo_bias.decoder.evidence import (
 )
 from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS
 from nemo_bias.decoder.phone_evidence import PHONE_TERMS
-from nemo_bias.decoder.risk import STAKES
 
 UNSURE, SURE, LEAST_CERTAINTY = 0.6, 0.95, 0.5
 UNINTELLIGIBLE = 0.4  # utterances of less certainty have no entities: of their arcs on development data none was likely
@@ -70,6 +70,8 @@ OF_TEXTS = slice(SOUND, COMMON_AND_SURE + 1)  # kinds of terms
 OF_PHONES = slice(OF_TEXTS.stop, OF_TEXTS.stop + len(PHONE_TERMS))
 OF_LANGUAGE = slice(OF_PHONES.stop, len(TERMS))
 TERM_COUNT = len(TERMS)
+# What tells the risk: `confidence` of what the recogniser writes by itself, `common` of what is replaced.
+STAKES = ("constant", "characters", "confidence", "common")
 OF_STAKES = [list(TERMS).index(term) for term in STAKES]
 COMMONEST = np.float32(9.0)  # the highest value of `common`: a text of one word only
 VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
@@ -156,6 +158,12 @@ def read_weights(path: str | Path, with_frequencies: bool, with_sounds: bool) ->
 def probability_of(log_odds: float) -> float:
     """The probability that log-odds stand for."""
     return 1 / (1 + math.exp(-max(-700.0, log_odds)))
+
+
+def probabilities(log_odds: NDArray[Any]) -> NDArray[Any]:
+    """The same of each of [n]."""
+    found: NDArray[Any] = np.exp(-np.logaddexp(0, -log_odds))
+    return found
 
 
 @njit

@@ -1,9 +1,9 @@
 """How likely an entity must be to be written, by what would be lost if it is not what was said.
 
 In place of wrong words a wrong entity does little harm, in place of right ones it does. The *risk* of an arc is the
-probability that right words would be lost, supposed that it is not the entity: a logistic regression on `STAKES`, fitted
-with the other weights of evidence. It is high where the recogniser is sure, and where ordinary words stand. It is 1 where
-nothing stands, as a word is one too many then, and 0 where the recogniser writes the same.
+probability that right words would be lost, supposed that it is not the entity: a logistic regression on `STAKES` of
+`probability`, fitted with the other weights of evidence. It is high where the recogniser is sure, and where ordinary words
+stand. It is 1 where nothing stands, as a word is one too many then, and 0 where the recogniser writes the same.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-# Some of `probability.TERMS`: `confidence` of what the recogniser writes by itself, `common` of what is replaced.
-STAKES = ("constant", "characters", "confidence", "common")
+from nemo_bias.decoder.probability import probabilities
+
 SWAY = 1.5  # the odds asked for are those of `min_probability`, by this where nothing is at risk, times this where all is
 
 
@@ -25,7 +25,7 @@ def risks_of(stakes: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArr
         stakes: [n, STAKES].
         weights: [STAKES] or [n, STAKES].
     """
-    risks: NDArray[np.float32] = np.exp(-np.logaddexp(0, -(stakes * weights).sum(axis=1)))
+    risks: NDArray[np.float32] = probabilities((stakes * weights).sum(axis=1))
     return risks
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.arcs import ArcEvidence
 from nemo_bias.decoder.config import DecodingOptions
-from nemo_bias.decoder.probability import EvidenceWeights, log_odds_of
+from nemo_bias.decoder.probability import EvidenceWeights, log_odds_of, probabilities
 from nemo_bias.decoder.risk import risks_of
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary
@@ -27,7 +27,7 @@ from nemo_bias.evaluation.metrics import BiasingScore
 from nemo_bias.evaluation.occurrences import PhraseIndex, Words, align, hits, right_words
 from nemo_bias.evaluation.recogniser import greedy_texts
 
-PLAUSIBLE = 0.02  # probability from which on it is asked of an arc what it would lose; the others are never taken
+PLAUSIBLE = 0.02  # probability from which on it is asked of an arc what it would lose; below it hardly any is taken
 
 
 @dataclass(frozen=True)
@@ -173,12 +173,6 @@ class ArcSet:
         return ~self.right & self.plausible & self.replaces
 
 
-def probabilities(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Those of log-odds."""
-    found: NDArray[np.float64] = np.exp(-np.logaddexp(0, -log_odds))
-    return found
-
-
 def experiments_of(
     items: Sequence[Mapping[str, Any]],
     sources: Mapping[str, Sequence[int]],
@@ -293,7 +287,7 @@ def losing_arcs(evidence: ArcEvidence, reference: Words) -> NDArray[np.bool_]:
 
 
 def _plausible(evidence: ArcEvidence) -> NDArray[np.bool_]:
-    return probabilities(evidence.log_odds.astype(np.float64)) >= PLAUSIBLE
+    return probabilities(evidence.log_odds) >= PLAUSIBLE
 
 
 def decoding_score(

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nemo_bias.decoder.config import DecodingOptions
-from nemo_bias.decoder.probability import read_weights
-from nemo_bias.evaluation.arc_sets import ArcSet, Experiment, Regime, decoding_score, probabilities
+from nemo_bias.decoder.probability import probabilities, read_weights
+from nemo_bias.evaluation.arc_sets import ArcSet, Experiment, Regime, decoding_score
 from nemo_bias.evaluation.metrics import BiasingScore
 
 BINS = (0.2, 0.4, 0.6, 0.8, 1.0)  # edges; arcs below the first are nearly all that there are, and say little

@@ -28,15 +28,16 @@ from nemo_bias.decoder.phone_evidence import PHONE_TERMS
 from nemo_bias.decoder.probability import (
     DEFAULT_FILE,
     LEAST_CERTAINTY,
+    STAKES,
     SURE,
     TERMS,
     UNSURE,
     VARIANTS,
     EvidenceWeights,
+    probabilities,
     read_weights,
 )
-from nemo_bias.decoder.risk import STAKES
-from nemo_bias.evaluation.arc_sets import ArcSet, probabilities
+from nemo_bias.evaluation.arc_sets import ArcSet
 
 RIDGE = 1e-2
 FOLDS = 4
