@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
@@ -80,10 +79,10 @@ def set_anew(model, entities=None, **options) -> None:
 def weights_file(path, risk: dict[str, float] | None = None, **terms: float) -> str:
     """A file of evidence weights that are the same for all recognisers, with and without frequencies and pronunciations.
 
-    Unless its weights are given, the risk is 0.4 for all arcs, so that `min_probability` itself is asked for.
+    Unless its weights are given, nothing is at risk where other words stand, so that `min_probability` itself is asked for.
     """
     weights = {part: terms if part in ("unsure", "sure") else {} for part in PARTS}
-    weights["risk"] = risk or {"constant": math.log(0.4 / 0.6)}
+    weights["risk"] = risk or {"constant": -30}
     path.write_text(json.dumps(dict.fromkeys(VARIANTS.values(), weights)))
     return str(path)
 

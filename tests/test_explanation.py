@@ -67,7 +67,7 @@ def test_the_weight_that_it_needs(search, heard, weight):
     told = explain(decoder, log_probs, ["born", "toast"], [weight, 1.0])
     assert not told.written and told.instead == "barn" and told.probability < 0.5
     assert told.against[0][0] == "gap" and told.against[0][1] < 0
-    assert 'where without the list "barn" stands' in str(told) and "below the 0.6 that is asked for" in str(told)
+    assert 'where without the list "barn" stands' in str(told) and "below the 0.667 that is asked for" in str(told)
     assert "at a risk of 1 to lose right words" in str(told)
     assert f"with the weight {told.weight:.3g} in the list" in str(told)
     assert decode(decoder, log_probs, ["born", "toast"], [told.weight * 0.99, 1.0]) == "no barn a"
