@@ -137,9 +137,9 @@ def test_evidence_of_the_decoder(subwords):
     search = BiasedBeamSearch(subwords, threads=1)
     entities = search.compile(["born", "bern"])
     evidence = search.evidence(log_probs, entities)
-    texts = {entities.phrases[phrase]: evidence.text_with(k) for k, phrase in enumerate(evidence.phrase)}
+    texts = {entities.phrases[phrase]: evidence.text_with(k) for k, phrase in enumerate(evidence.found.phrase)}
     assert texts["born"] == "no born a"
-    assert evidence.terms.shape == (len(evidence.phrase), len(TERMS)) and not evidence.adapter
+    assert evidence.found.terms.shape == (len(evidence.found.phrase), len(TERMS))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_arcs_that_replace_right_words_lose_them(heard, said, phrase, loses):
     search = BiasedBeamSearch(vocabulary, threads=1)
     evidence = search.evidence(log_probs, search.compile([phrase]))
     assert evidence.greedy_text == heard
-    own = [shown == phrase for shown in evidence.shown]
+    own = [shown == phrase for shown in evidence.found.shown]
     assert any(own)
     lost = losing_arcs(evidence, tuple(said.split()))
     assert lost[own].all() == loses and lost[own].any() == loses

@@ -36,10 +36,10 @@ def heard(subwords):
 
 def explain(decoder, log_probs, phrases, weights=None, phrase=0, **more):
     entities = decoder.compile(phrases, weights)
-    evidence = decoder.evidence(log_probs, entities, **more)
+    found = decoder.evidence(log_probs, entities, **more).found
     plain = {name: each[None] for name, each in more.items()}
     ((transcript,),) = decoder.decode(log_probs[None], lists=entities, **plain)
-    return explanation_of(phrase, entities, evidence, transcript, decoder.vocabulary, decoder.options, SECONDS)
+    return explanation_of(phrase, entities, found, transcript, decoder.vocabulary, decoder.options, SECONDS)
 
 
 def decode(decoder, log_probs, phrases, weights=None):

@@ -331,7 +331,7 @@ def test_class_boosts_reach_the_evidence(lm_path):
         decoder = BiasedBeamSearch(vocabulary, options, threads=1)
         entities = decoder.compile(["zed"], entities=[Entity("zed", entity_class="person")])
         evidence = decoder.evidence(log_probs, entities)
-        found[boost] = evidence.terms[0, -1]
+        found[boost] = evidence.found.terms[0, -1]
     assert found[3.0] - found[0.0] == pytest.approx(3.0, abs=1e-4)
 
 
@@ -370,7 +370,7 @@ def test_unsure_words_are_looked_up_as_the_recogniser_writes_them(lm_path, monke
         asked.append(vocabulary.text(words.token.tolist()))
         return look_up(log_probs, best, plain_best, words, *context)
 
-    monkeypatch.setattr("nemo_bias.decoder.arcs.look_up", note)
+    monkeypatch.setattr("nemo_bias.decoder.candidates.look_up", note)
     decoder = BiasedBeamSearch(vocabulary, DecodingOptions(lm_file=lm_path, word_frequencies=None), threads=1)
     entities, differ = decoder.compile(["bab ab"]), 0
     for seed in range(20):

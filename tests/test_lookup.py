@@ -253,7 +253,7 @@ def test_an_unsure_word_stays_where_nothing_is_near(search, letters):
     log_probs = say(letters, "a nite way", unsure="nite")
     decoder = search(letters, min_probability=1e-6)
     entities = [Entity("zyx", pronunciations=("SH UW SH UW SH UW SH UW SH UW",))]
-    assert len(decoder.evidence(log_probs, decoder.compile(["zyx"], entities=entities)).phrase) == 0
+    assert len(decoder.evidence(log_probs, decoder.compile(["zyx"], entities=entities)).found.phrase) == 0
     assert decode(decoder, log_probs, ["zyx"], entities).text == "a nite way"
 
 

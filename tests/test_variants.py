@@ -284,8 +284,8 @@ def test_evidence_tells_of_the_likeliest_spelling_of_an_entity(search, letters):
     (transcript,) = decoder.decode(log_probs[None], lists=decoder.compile(["katharina"]))[0]
     assert transcript.text == "a katharina came"
     evidence = decoder.evidence(log_probs, decoder.compile(["katharina"]))
-    assert evidence.shown == ("katharina",)
-    assert evidence.log_odds[0] == pytest.approx(
+    assert evidence.found.shown == ("katharina",)
+    assert evidence.found.log_odds[0] == pytest.approx(
         np.log(transcript.spans[0].probability / (1 - transcript.spans[0].probability)), abs=1e-3
     )
     assert evidence.text_with(0) == transcript.text

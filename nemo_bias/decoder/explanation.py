@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_bias.compiled import njit
-from nemo_bias.decoder.arcs import ArcEvidence, UtteranceFrames
+from nemo_bias.decoder.candidates import Candidates
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList
 from nemo_bias.decoder.evidence import token_path
-from nemo_bias.decoder.frames import NEVER
+from nemo_bias.decoder.frames import NEVER, UtteranceFrames
 from nemo_bias.decoder.probability import TERMS, UNINTELLIGIBLE, probability_of
 from nemo_bias.decoder.spotter import find_arcs
 from nemo_bias.decoder.transcript import Transcript
@@ -76,7 +76,7 @@ class Explanation:
 def explanation_of(
     phrase: int,
     entities: CompiledList,
-    evidence: ArcEvidence,
+    found: Candidates,
     transcript: Transcript,
     vocabulary: Vocabulary,
     options: DecodingOptions,
@@ -87,13 +87,13 @@ def explanation_of(
     Args:
         phrase: its position in the list.
         entities: the list.
-        evidence: on all arcs of the utterance.
+        found: all arcs of the utterance that may be written.
         transcript: what was written.
         vocabulary: the model's tokens.
         options: how it was decoded.
         frame_seconds: how long a frame lasts.
     """
-    frames = evidence.frames
+    frames = found.frames
     tokens = entities.shortest_tokens(phrase, vocabulary) or ()
     told = Explanation(
         entity=entities.names[phrase],
@@ -108,15 +108,15 @@ def explanation_of(
         told = _placed(told, span.start, span.end, frames, vocabulary, frame_seconds)
         how = f"{span.technique} at {_time(told)} with the probability {span.probability:.2f}"
         return replace(told, written=True, reason=f"{how}, {_instead(told)}", probability=span.probability)
-    own = np.flatnonzero(evidence.phrase == phrase)
+    own = np.flatnonzero(found.phrase == phrase)
     if len(own):
-        best = int(own[(evidence.log_odds - evidence.asked_for)[own].argmax()])
-        told = _placed(told, int(evidence.start[best]), int(evidence.end[best]), frames, vocabulary, frame_seconds)
-        return _unlikely(told, best, float(entities.weights[phrase]), evidence, transcript, options)
+        best = int(own[found.gain[own].argmax()])
+        told = _placed(told, int(found.slots.start[best]), int(found.slots.end[best]), frames, vocabulary, frame_seconds)
+        return _unlikely(told, best, float(entities.weights[phrase]), found, transcript, options)
     if not tokens:
         return told
-    if evidence.certainty < UNINTELLIGIBLE:
-        doubt = f"certainty {evidence.certainty:.2g}, below {UNINTELLIGIBLE:g}"
+    if found.certainty < UNINTELLIGIBLE:
+        doubt = f"certainty {found.certainty:.2g}, below {UNINTELLIGIBLE:g}"
         return replace(told, reason=f"the recogniser is hardly sure of a word in this utterance ({doubt})")
     arcs = find_arcs(
         *(frames.log_probs, frames.best, vocabulary.blank, options.token_margin, options.most_tokens, entities.automaton)
@@ -133,29 +133,29 @@ def _unlikely(
     told: Explanation,
     arc: int,
     weight: float,
-    evidence: ArcEvidence,
+    found: Candidates,
     transcript: Transcript,
     options: DecodingOptions,
 ) -> Explanation:
     """Of an entity whose arcs were not taken."""
-    log_odds = float(evidence.log_odds[arc])
+    log_odds = float(found.log_odds[arc])
     probability = probability_of(log_odds)
     told = replace(told, probability=probability)
-    start, end = int(evidence.start[arc]), int(evidence.end[arc])
+    start, end = int(found.slots.start[arc]), int(found.slots.end[arc])
     place = f"at {_time(told)}, {_instead(told)}, its probability is {probability:.3g}"
-    asked_for = float(evidence.asked_for[arc])
+    asked_for = float(found.asked_for[arc])
     missing = asked_for - log_odds
     if missing <= 0:
         rivals = dict.fromkeys(span.entity for span in transcript.spans if span.start <= end and span.end >= start)
         likelier = f"{' and '.join(rivals)} is likelier there" if rivals else "the text without it fits its phones better"
         return replace(told, reason=f"{place}, but {likelier}")
-    shares = dict(zip(TERMS, evidence.shares[arc].tolist(), strict=True))
+    shares = dict(zip(TERMS, found.shares[arc].tolist(), strict=True))
     lowest = sorted((name for name in shares if name not in SAME_FOR_ALL), key=shares.__getitem__)[:SHOWN_TERMS]
     needed = weight * math.exp(min(missing, 700.0))
     return replace(
         told,
         reason=f"{place}, below the {probability_of(asked_for):.3g} that is asked for there (min_probability "
-        f"{options.min_probability:g}, at a risk of {evidence.risk[arc]:.2g} to lose right words)",
+        f"{options.min_probability:g}, at a risk of {found.risk[arc]:.2g} to lose right words)",
         weight=needed if 0 < needed <= MOST_WEIGHT else None,
         against=tuple((name, shares[name]) for name in lowest if shares[name] < 0),
     )

@@ -1,4 +1,4 @@
-"""What the spotter and the beam search need to know of the frames."""
+"""The frames of an utterance, and what the spotter and the beam search need to know of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,31 @@ from numpy.typing import NDArray
 from nemo_bias.compiled import njit
 
 NEVER = np.float32(-1e30)  # stands for a log-probability of -inf, which would make NaN of differences
+
+
+class UtteranceFrames(NamedTuple):
+    """The frames of one utterance.
+
+    Attributes:
+        log_probs: [T, V] natural logarithms, in which entities are looked for.
+        best: [T] the highest of each frame.
+        plain: [T, V] without the bias that an adapter gave `log_probs`; the same array if there is none.
+        plain_best: [T] the highest of each frame.
+        labels: [T] what is written without entities: the greedy path of `plain`, or that which a language model chose.
+        phones: [T * sub_frames, phones + 1] log-probs of phones, the blank last; None if no phone head listened.
+    """
+
+    log_probs: NDArray[np.float32]
+    best: NDArray[np.float32]
+    plain: NDArray[np.float32]
+    plain_best: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    phones: NDArray[np.float32] | None = None
+
+    @property
+    def biased(self) -> bool:
+        """Whether an adapter biased `log_probs`."""
+        return self.plain is not self.log_probs
 
 
 class NearTokens(NamedTuple):

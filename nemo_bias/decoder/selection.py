@@ -109,32 +109,30 @@ class Slots(NamedTuple):
 
 
 @njit
-def slots_of(number, written, arcs, places, words):  # type: ignore[no-untyped-def]
+def slots_of(written, arcs, places, words):  # type: ignore[no-untyped-def]
     """What candidates take up.
 
     Args:
-        number: [n] the arcs that they are.
         written: [n] whether greedy decoding writes the entity itself.
-        arcs: of `find_arcs`.
-        places: of the arcs.
+        arcs: [n] that they are.
+        places: [n] of the arcs.
         words: of the greedy path.
 
     Returns:
         `Slots`.
     """
-    ints = np.empty((7, len(number)), np.int32)
+    ints = np.empty((7, len(written)), np.int32)
     slots = Slots(ints[0], ints[1], ints[2], ints[3], ints[4], ints[5], ints[6])
-    for k in range(len(number)):
-        a = number[k]
+    for k in range(len(written)):
         if written[k]:
-            low, high = places.whole_low[a], places.whole_high[a]
+            low, high = places.whole_low[k], places.whole_high[k]
             slots.start[k], slots.end[k] = words.token_start[low], words.token_end[high - 1]
             slots.first[k], slots.last[k] = words.token[low], words.token[high - 1]
         else:
-            low, high = places.low[a], places.high[a]
-            slots.start[k], slots.end[k] = arcs.start[a], places.end[a]
-            slots.first[k], slots.last[k] = arcs.tokens[arcs.first_token[a]], arcs.tokens[arcs.first_token[a + 1] - 1]
-        slots.low[k], slots.high[k], slots.whole_high[k] = low, high, places.whole_high[a]
+            low, high = places.low[k], places.high[k]
+            slots.start[k], slots.end[k] = arcs.start[k], places.end[k]
+            slots.first[k], slots.last[k] = arcs.tokens[arcs.first_token[k]], arcs.tokens[arcs.first_token[k + 1] - 1]
+        slots.low[k], slots.high[k], slots.whole_high[k] = low, high, places.whole_high[k]
     return slots
 
 

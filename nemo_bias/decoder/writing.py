@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.entity_list import CompiledList
 from nemo_bias.decoder.evidence import Places, token_path
+from nemo_bias.decoder.frames import UtteranceFrames
 from nemo_bias.decoder.spotter import EntityArcs
 from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary
 from nemo_bias.decoder.words import GreedyWords
@@ -44,8 +45,7 @@ def as_written(
     arcs: EntityArcs,
     places: Places,
     number: NDArray[np.int64],
-    log_probs: NDArray[np.float32],
-    labels: NDArray[np.int32],
+    frames: UtteranceFrames,
     words: GreedyWords,
     entities: CompiledList,
     vocabulary: Vocabulary,
@@ -56,9 +56,8 @@ def as_written(
         arcs: of an utterance.
         places: of the arcs.
         number: [n] which of them.
-        log_probs: [T, V] natural logarithms in which they were found.
-        labels: [T] the greedy path.
-        words: its words.
+        frames: of the utterance.
+        words: what is written there without entities.
         entities: the list.
         vocabulary: the model's tokens.
     """
@@ -67,24 +66,24 @@ def as_written(
         form = entities.forms[arcs.phrase[arc]]
         text = entities.written_as[arcs.phrase[arc]]
         own: Sequence[int] = arcs.tokens[arcs.first_token[arc] : arcs.first_token[arc + 1]].tolist()
-        frames: tuple[int, int] | None = (int(arcs.start[arc]), int(places.end[arc]))
+        span: tuple[int, int] | None = (int(arcs.start[arc]), int(places.end[arc]))
         if text != form and starts_sentence(form, text, words.token[: places.whole_low[arc]], vocabulary):
             text = form
         if text != form:
             marked = WORD_START + text if vocabulary.pieces[own[0]].startswith(WORD_START) else text
             others = vocabulary.shortest(marked.replace(" ", WORD_START))
-            found = None if others is None else _frames_for(others, arc, arcs, places, log_probs, labels, words, vocabulary)
+            found = None if others is None else _frames_for(others, arc, arcs, places, frames, words, vocabulary)
             if others is not None and found is not None:
-                own, frames = others, found
+                own, span = others, found
             elif entities.variant_costs[arcs.phrase[arc]]:
                 continue
             else:
                 text = form
-        assert frames is not None
+        assert span is not None
         taken.append(position)
         shown.append(text)
-        start.append(frames[0])
-        end.append(frames[1])
+        start.append(span[0])
+        end.append(span[1])
         tokens += own
         first_token.append(len(tokens))
     kept = number[np.array(taken, np.int64)]
@@ -119,13 +118,12 @@ def _frames_for(
     arc: int,
     arcs: EntityArcs,
     places: Places,
-    log_probs: NDArray[np.float32],
-    labels: NDArray[np.int32],
+    frames: UtteranceFrames,
     words: GreedyWords,
     vocabulary: Vocabulary,
 ) -> tuple[int, int] | None:
     """First and last frame of tokens that take the place of an arc's; None if they do not fit."""
-    start, end, blank = int(arcs.start[arc]), int(places.end[arc]), vocabulary.blank
+    labels, start, end, blank = frames.labels, int(arcs.start[arc]), int(places.end[arc]), vocabulary.blank
     needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
     while end - start + 1 < needed and end + 1 < len(labels) and labels[end + 1] == blank:
         end += 1
@@ -137,5 +135,5 @@ def _frames_for(
     joins_before = low > 0 and words.token_end[low - 1] == start - 1 and words.token[low - 1] == tokens[0]
     stays = high == places.whole_high[arc] and high < len(words.token)
     joins_after = stays and words.token_start[high] == end + 1 and words.token[high] == tokens[-1]
-    path = token_path(log_probs, np.array(tokens, np.int32), start, end, blank)
+    path = token_path(frames.log_probs, np.array(tokens, np.int32), start, end, blank)
     return None if joins_before or joins_after or (path == blank).all() else (start, end)

@@ -235,15 +235,15 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
         phones=outputs.phones is not None and options.pronunciation_source is not None,
         sounds=options.pronunciation_source is not None,
         language_model=options.lm_file is not None,
-        terms=np.concatenate([each.terms for each in all_evidence]),
-        looked_up=np.concatenate([each.looked_up for each in all_evidence]),
+        terms=np.concatenate([each.found.terms for each in all_evidence]),
+        looked_up=np.concatenate([each.found.looked_up for each in all_evidence]),
         right=np.concatenate(right),
-        stakes=np.concatenate([each.stakes for each in all_evidence]),
-        replaces=np.concatenate([each.replaces for each in all_evidence]),
+        stakes=np.concatenate([each.found.stakes for each in all_evidence]),
+        replaces=np.concatenate([each.found.replaces for each in all_evidence]),
         plausible=np.concatenate([_plausible(each) for each in all_evidence]),
         loses=np.concatenate(loses),
-        utterance=np.repeat(np.arange(len(all_evidence)), [len(each.phrase) for each in all_evidence]),
-        certainty=np.array([each.certainty for each in all_evidence]),
+        utterance=np.repeat(np.arange(len(all_evidence)), [len(each.found.phrase) for each in all_evidence]),
+        certainty=np.array([each.found.certainty for each in all_evidence]),
     )
 
 
@@ -257,9 +257,9 @@ def right_arcs(evidence: ArcEvidence, reference: Words, index: PhraseIndex) -> N
         reference: what was said.
         index: of all that the arcs of the list may write.
     """
-    right = np.zeros(len(evidence.phrase), np.bool_)
+    right = np.zeros(len(evidence.found.phrase), np.bool_)
     said = index.occurrences(reference)
-    for k, shown in enumerate(evidence.shown):
+    for k, shown in enumerate(evidence.found.shown):
         words = tuple(shown.split())
         if any(occurrence.words == words for occurrence in said):
             text = tuple(evidence.text_with(k).split())
@@ -277,17 +277,17 @@ def losing_arcs(evidence: ArcEvidence, reference: Words) -> NDArray[np.bool_]:
         evidence: on the arcs.
         reference: what was said.
     """
-    loses = np.zeros(len(evidence.phrase), np.bool_)
+    loses = np.zeros(len(evidence.found.phrase), np.bool_)
     greedy = tuple(evidence.greedy_text.split())
     right = right_words(reference, greedy, align(reference, greedy)).keys()
-    for k in np.flatnonzero(_plausible(evidence) & evidence.replaces).tolist():
+    for k in np.flatnonzero(_plausible(evidence) & evidence.found.replaces).tolist():
         text = tuple(evidence.text_with(k).split())
         loses[k] = bool(right - right_words(reference, text, align(reference, text)).keys())
     return loses
 
 
 def _plausible(evidence: ArcEvidence) -> NDArray[np.bool_]:
-    return probabilities(evidence.log_odds) >= PLAUSIBLE
+    return probabilities(evidence.found.log_odds) >= PLAUSIBLE
 
 
 def decoding_score(

@@ -68,7 +68,7 @@ def _explained(model: Any, decoded: Decoded, entities: CompiledList, names: Sequ
     prepared, search = decoded.prepared, decoded.prepared.search
     alphabet, code = prepared.vocabulary.alphabet, prepared.config.language
     frame = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
-    evidence = search.evidence(decoded.log_probs, entities, decoded.plain, decoded.phones)
+    found = search.evidence(decoded.log_probs, entities, decoded.plain, decoded.phones).found
     listed = (*(prepared.listed.entities if prepared.listed else ()), *map(Entity, entities.names))
     told = []
     for name in names:
@@ -76,7 +76,7 @@ def _explained(model: Any, decoded: Decoded, entities: CompiledList, names: Sequ
         if position is None:
             told.append(_unlisted(name, listed, alphabet, code))
             continue
-        own = position, entities, evidence, decoded.transcript
+        own = position, entities, found, decoded.transcript
         each = explanation_of(*own, search.vocabulary, search.options, frame)
         told.append(replace(each, attention=_attention(model, position, frame)))
     return told
