@@ -428,13 +428,29 @@ def test_a_longer_word_in_another_case_is_no_entity(search, cased):
     assert decode(search(cased, min_probability=1e-6), log_probs, ["born"]).text == "a Borne a"
 
 
-def test_what_an_arc_leaves_of_a_word_stays_as_a_word(search, subwords):
-    """Greedy decoding runs two words together; the second one begins where its letter could begin a word."""
-    log_probs = speak(subwords, ["▁b", "o", "r", "n", "a", "r"], {1: ("a", 0.7)})
-    log_probs[8, [subwords.pieces.index("a"), subwords.pieces.index("▁a")]] = np.log([0.5, 0.4])
-    decoder = search(subwords)
-    assert greedy_text(decoder, log_probs) == "barnar"
-    assert decode(decoder, log_probs, ["born"]).text == "born ar"
+@pytest.mark.parametrize(
+    ("pieces", "wavers", "ordinary", "text"),
+    [  # greedy decoding runs two words together, one of which is heard as "barn"
+        (["▁to", "b", "o", "r", "n"], {1: "▁b"}, None, "to born"),
+        (["▁to", "b", "o", "r", "n"], {1: "▁b"}, "to", "to born"),
+        (["▁to", "b", "o", "r", "n"], {1: "▁b"}, "no", "born"),
+        (["▁a", "b", "o", "r", "n"], {1: "▁b"}, "a", "born"),  # one letter is none
+        (["▁b", "o", "r", "n", "a", "r"], {4: "▁a"}, None, "born ar"),
+        (["▁b", "o", "r", "n", "a", "r"], {4: "▁a"}, "ar", "born ar"),
+        (["▁b", "o", "r", "n", "a", "r"], {4: "▁a"}, "no", "born"),
+        (["▁b", "o", "r", "n", "a", "r"], {4: "▁t"}, "tr", "born"),  # not what is heard there
+    ],
+)
+def test_what_an_arc_leaves_of_a_word_stays_if_it_is_one(pieces, wavers, ordinary, text, search, subwords, tmp_path):
+    log_probs = speak(subwords, pieces, {pieces.index("o"): ("a", 0.6)})
+    for k, other in wavers.items():
+        log_probs[2 * k, [subwords.pieces.index(pieces[k]), subwords.pieces.index(other)]] = np.log([0.5, 0.4])
+    (tmp_path / "text.txt").write_text(f"{ordinary}\n")
+    decoder = search(subwords, word_frequencies=str(tmp_path / "text.txt") if ordinary else None)
+    assert greedy_text(decoder, log_probs) == "".join(pieces).replace("▁", "").replace("born", "barn")
+    transcript = decode(decoder, log_probs, ["born"])
+    assert transcript.text == text
+    check_spans(subwords, transcript, 0.5)
 
 
 def unsure(vocabulary, *frames: tuple[str, str]) -> np.ndarray:
@@ -444,6 +460,26 @@ def unsure(vocabulary, *frames: tuple[str, str]) -> np.ndarray:
         row[vocabulary.pieces.index(second)] = 0.45
         row[vocabulary.pieces.index(first)] = 0.55
     return np.log(probabilities).astype(np.float32)
+
+
+def test_words_that_an_arc_only_cuts_stay(search, subwords):
+    """Their other frames are theirs; but a word that stands there alone gives way."""
+    a, born = ("▁a", "▁a"), [("▁b", "▁b"), ("a", "o"), ("r", "r"), ("n", "n")]
+    before = unsure(subwords, a, ("▁a", "▁b"), ("▁to", "o"), *born[2:])
+    after = unsure(subwords, *born[:3], ("▁a", "n"), a)
+    both = unsure(subwords, a, ("▁a", "▁b"), ("▁to", "o"), ("r", "r"), ("▁a", "n"), a)
+    alone = unsure(subwords, ("▁n", "▁n"), ("▁n", "▁to"))
+    decoder = search(subwords, min_probability=0.01)
+    for log_probs, heard, text in (
+        (before, "a torn", "a born"),
+        (after, "bar a", "born a"),
+        (both, "a tor a", "a born a"),
+        (alone, "n", "to"),
+    ):
+        assert greedy_text(decoder, log_probs) == heard
+        transcript = decode(decoder, log_probs, ["born", "to"])
+        assert transcript.text == text
+        check_spans(subwords, transcript, 0.01)
 
 
 def test_neighbouring_entities_stay_apart(search, marked):

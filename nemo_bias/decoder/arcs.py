@@ -17,7 +17,7 @@ from nemo_bias.decoder.entity_list import CompiledList
 from nemo_bias.decoder.frames import UtteranceFrames
 from nemo_bias.decoder.language_model import LanguageModel
 from nemo_bias.decoder.probability import UNINTELLIGIBLE, probability_of
-from nemo_bias.decoder.rewriting import rewrite
+from nemo_bias.decoder.rewriting import Rewriter
 from nemo_bias.decoder.risk import log_odds_asked_for
 from nemo_bias.decoder.selection import choose
 from nemo_bias.decoder.suppression import Suppressor
@@ -64,6 +64,7 @@ class ArcDecoder:
     ) -> None:
         self.finder = CandidateFinder(vocabulary, options, language_model)
         self._vocabulary = vocabulary
+        self._rewriter = Rewriter(vocabulary, self.finder.frequencies)
         self._least_log_odds = float(log_odds_asked_for(options.min_probability, np.zeros(1, np.float32))[0])
         self._lock = threading.Lock()
         self._decoded = self._unintelligible = 0
@@ -131,10 +132,7 @@ class ArcDecoder:
         path = frames.labels
         changes = chosen[~found.written[chosen]]
         if len(changes):
-            path = rewrite(
-                *(frames.labels, frames.log_probs, frames.plain, frames.plain_best, found.words, found.arcs, found.places),
-                *(changes, self._vocabulary.blank, self._vocabulary.boundaries),
-            )
+            path = self._rewriter(frames, found.words, found.arcs, found.places, changes)
         spans = []
         for k in chosen:
             name = entities.names[found.phrase[k]]

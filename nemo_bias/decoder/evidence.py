@@ -1,9 +1,9 @@
 """What speaks for and against an entity arc: the facts that its probability is made of.
 
 An arc is compared with what greedy decoding writes there. The *replaced* words are those that share a frame with the arc.
-What the arc leaves of them stays where it may: tokens before the arc do, since the entity begins a word of its own; of those
-after it, the first that stays becomes a word start, or all become blanks, whatever costs less. What that costs is evidence,
-too.
+What it would cost to keep what the arc leaves of them is evidence, too: tokens before the arc cost nothing, since the entity
+begins a word of its own; of those after it, the first that stays becomes a word start, or all become blanks, whatever costs
+less. What stays in the end is another question (`rewriting`).
 """
 
 from __future__ import annotations
