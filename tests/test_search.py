@@ -14,6 +14,7 @@ from test_automaton import random_phrases
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.probability import (
     COMMON,
+    COMMON_AND_MORE,
     COMMON_AND_SURE,
     COMMONEST,
     CONFIDENT,
@@ -270,9 +271,12 @@ def test_texts_never_add_more_than_foreseen(seed):
     weights, looked_up = weights[:2], rng.random(50) < 0.5
     terms[:, CONFIDENT] = rng.random(50)
     terms[:, OF_TEXTS] = 0
-    foreseen, without = most_of_texts(terms, weights, looked_up), log_odds_of(terms, weights, looked_up)
-    for sound, common in itertools.product([0.0, 0.4, 1.0], [0.0, 3.0, COMMONEST]):
+    replaced = rng.integers(0, 4, 50).astype(np.float32)  # words as the decoder counts them, of which a text may have fewer
+    foreseen = most_of_texts(terms, weights, looked_up, np.maximum(0, replaced - 1))
+    without = log_odds_of(terms, weights, looked_up)
+    for sound, common, fewer in itertools.product([0.0, 0.4, 1.0], [0.0, 3.0, COMMONEST], [0, 1, 2]):
         terms[:, SOUND], terms[:, COMMON], terms[:, COMMON_AND_SURE] = sound, common, common * terms[:, CONFIDENT]
+        terms[:, COMMON_AND_MORE] = terms[:, COMMON_AND_SURE] * np.maximum(0, replaced - 1 - fewer)
         assert (log_odds_of(terms, weights, looked_up) <= without + foreseen + 1e-4).all()
 
 

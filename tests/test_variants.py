@@ -254,7 +254,7 @@ def test_a_reading_is_written_as_the_entity(search, letters):
     ("phrase", "alphabet", "forms"),
     [
         ("katharina", ALPHABET, ["katharina's", "katharinas"]),
-        ("james", ALPHABET, ["james'", "jameses"]),
+        ("james", ALPHABET, ["jameses"]),
         ("fox", ALPHABET, ["fox's", "foxes"]),
         ("port moresby", ALPHABET, ["port moresby's", "port moresbys"]),
         ("katharina", ALPHABET - {"'"}, ["katharinas"]),

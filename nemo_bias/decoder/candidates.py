@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList
-from nemo_bias.decoder.evidence import CHARACTERS, CONFIDENCE, EDITS, VARIANT, Places, facts_of, pieces_of, places_of
+from nemo_bias.decoder.evidence import (
+    CHARACTERS,
+    CONFIDENCE,
+    EDITS,
+    REPLACED,
+    VARIANT,
+    Places,
+    facts_of,
+    pieces_of,
+    places_of,
+)
 from nemo_bias.decoder.frames import UtteranceFrames
 from nemo_bias.decoder.frequencies import commonness, word_frequencies
 from nemo_bias.decoder.language_model import LanguageModel
@@ -170,7 +180,8 @@ class CandidateFinder:
         weights = self._weights.at(certainty, frames.biased, self._listens(frames), self._language_model is not None)
         weighed = self._weighed(placed)
         # Texts cost the most to compare, and most arcs are too unlikely, whatever they replace.
-        most = weighed.log_odds(weights) + most_of_texts(weighed.terms, weights, weighed.looked_up)
+        more = np.maximum(0, weighed.facts[:, REPLACED] - 1)
+        most = weighed.log_odds(weights) + most_of_texts(weighed.terms, weights, weighed.looked_up, more)
         weighed = weighed.only(np.flatnonzero(most >= worth_keeping))
         replaced = self._texts_under(placed.words, placed.places, weighed.number)
         self._compare_texts(placed, weighed, replaced)
@@ -305,7 +316,9 @@ class CandidateFinder:
         changes = (facts[:, EDITS] > 0) | (facts[:, VARIANT] > 0)
         sound = self._sound_distances(facts, heard, placed.entities.phrase_of[forms], placed.entities)
         common = self._commonness(heard, forms, placed.entities, changes)
-        weighed.terms[:, OF_TEXTS] = np.stack([sound, common, common * np.exp(facts[:, CONFIDENCE])], axis=1)
+        sure = common * np.exp(facts[:, CONFIDENCE])
+        more = np.array([max(0, len(text.split()) - 1) for text in heard], np.float32)
+        weighed.terms[:, OF_TEXTS] = np.stack([sound, common, sure, sure * more], axis=1)
 
     def _sound_distances(
         self, facts: NDArray[np.float32], replaced: Sequence[str], phrase: NDArray[np.int32], entities: CompiledList

@@ -62,11 +62,14 @@ TERMS = {
     "sound": "distance between how the phrase and what it replaces are said (`pronunciation.distance`)",
     "common": "how common the rarest replaced word is in ordinary text (Zipf scale, 0 to 8; 0: unknown)",
     "common_and_sure": "that times the confidence",
+    "common_and_more": "that times the number of replaced words but one: a name that is not known is heard as several",
     **PHONE_TERMS,
     **LANGUAGE_TERMS,
 }
-CONFIDENT, SOUND, COMMON, COMMON_AND_SURE = map(list(TERMS).index, ("confidence", "sound", "common", "common_and_sure"))
-OF_TEXTS = slice(SOUND, COMMON_AND_SURE + 1)  # kinds of terms
+CONFIDENT, SOUND, COMMON, COMMON_AND_SURE, COMMON_AND_MORE = map(
+    list(TERMS).index, ("confidence", "sound", "common", "common_and_sure", "common_and_more")
+)
+OF_TEXTS = slice(SOUND, COMMON_AND_MORE + 1)  # kinds of terms
 OF_PHONES = slice(OF_TEXTS.stop, OF_TEXTS.stop + len(PHONE_TERMS))
 OF_LANGUAGE = slice(OF_PHONES.stop, len(TERMS))
 TERM_COUNT = len(TERMS)
@@ -231,17 +234,19 @@ def log_odds_of(terms, weights, looked_up):  # type: ignore[no-untyped-def]
 
 
 @njit
-def most_of_texts(terms, weights, looked_up):  # type: ignore[no-untyped-def]
+def most_of_texts(terms, weights, looked_up, more):  # type: ignore[no-untyped-def]
     """[n] the most that the terms of texts can add to the log-odds of arcs, whatever the texts are.
 
     Args:
         terms: [n, terms] of which those of facts are known.
         weights: [2, terms] of `EvidenceWeights.at`.
         looked_up: [n] whether each arc was looked up.
+        more: [n] the number of words that it replaces but one, at least 0.
     """
     most = np.empty(len(terms), np.float32)
     for n in range(len(terms)):
         own = weights[1 if looked_up[n] else 0]
-        common = own[COMMON] + terms[n, CONFIDENT] * own[COMMON_AND_SURE]
+        sure = own[COMMON_AND_SURE] + more[n] * max(np.float32(0), own[COMMON_AND_MORE])
+        common = own[COMMON] + terms[n, CONFIDENT] * sure
         most[n] = max(np.float32(0), own[SOUND]) + COMMONEST * max(np.float32(0), common)
     return most

@@ -25,12 +25,15 @@ def inflections(settings: VariantSettings) -> Generator:
 
 
 def inflected(phrase: str, alphabet: frozenset[str]) -> tuple[str, ...]:
-    """The possessive, if the alphabet has an apostrophe, and the plural; none of what ends in a mark or digit."""
+    """The possessive, if the alphabet has an apostrophe, and the plural; none of what ends in a mark or digit.
+
+    The possessive of what ends in s is only written, not heard; if the recogniser writes its apostrophe, that stays.
+    """
     last = phrase.rpartition(" ")[2]
     if not last.isalpha() or not last.isascii() or len(last) < 2:
         return ()
     s, es = ("S", "ES") if last.isupper() and len(last) > 3 else ("s", "es")
     ends_in_sibilant = last.lower().endswith(SIBILANTS)
-    possessive = f"{phrase}'" if last.lower().endswith("s") else f"{phrase}'{s}"
-    forms = (possessive, phrase + (es if ends_in_sibilant else s))
+    possessive = () if last.lower().endswith("s") else (f"{phrase}'{s}",)
+    forms = (*possessive, phrase + (es if ends_in_sibilant else s))
     return tuple(form for form in forms if alphabet.issuperset(form.replace(" ", "")))
