@@ -367,6 +367,20 @@ def test_common_words_are_weighed_in(search, subwords, tmp_path):
         assert decode(decoder, log_probs, ["born"]).text == text
 
 
+def test_common_words_weigh_less_if_a_name_is_heard_as_several(search, subwords, tmp_path):
+    (tmp_path / "text.txt").write_text("a to barn n\n")
+    more = {}
+    for pieces, heard, phrase in ((["▁to", "n"], {1: ("▁n", 0.7)}, "ton"), (BARN, HEARD, "born")):
+        found = []
+        for weight in (0.0, 0.05):
+            evidence = weights_file(tmp_path / f"{weight}.json", constant=4, common_and_sure=-0.1, common_and_more=weight)
+            decoder = search(subwords, evidence_file=evidence, word_frequencies=str(tmp_path / "text.txt"))
+            found.append(odds(probability(decoder, speak(subwords, pieces, heard), phrase)))
+        more[phrase] = np.log(found[1] / found[0])
+    frequency = np.log10(1e9 / 4)  # on the Zipf scale
+    assert more["ton"] == pytest.approx(0.05 * 0.7 * frequency, rel=1e-3) and more["born"] == pytest.approx(0, abs=1e-5)
+
+
 # ---- endings and marks
 
 
