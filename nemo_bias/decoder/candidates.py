@@ -15,7 +15,6 @@ from nemo_bias.decoder.evidence import (
     CHARACTERS,
     CONFIDENCE,
     EDITS,
-    REPLACED,
     VARIANT,
     Places,
     facts_of,
@@ -119,6 +118,8 @@ class _Placed(NamedTuple):
     places: Places  # in `words`
     heard: GreedyWords
     heard_places: Places  # in `heard`
+    texts: GreedyWords  # whose texts are compared with the entities': `heard` with a language model, else `words`
+    text_places: Places  # in `texts`
 
 
 class _Weighed(NamedTuple):
@@ -180,11 +181,11 @@ class CandidateFinder:
         weights = self._weights.at(certainty, frames.biased, self._listens(frames), self._language_model is not None)
         weighed = self._weighed(placed)
         # Texts cost the most to compare, and most arcs are too unlikely, whatever they replace.
-        more = np.maximum(0, weighed.facts[:, REPLACED] - 1)
+        more = _words_but_one(placed.texts, placed.text_places, weighed.number)
         most = weighed.log_odds(weights) + most_of_texts(weighed.terms, weights, weighed.looked_up, more)
         weighed = weighed.only(np.flatnonzero(most >= worth_keeping))
         replaced = self._texts_under(placed.words, placed.places, weighed.number)
-        self._compare_texts(placed, weighed, replaced)
+        self._compare_texts(placed, weighed)
         log_odds = weighed.log_odds(weights)
         replaces, stakes, risk = self._at_risk(placed, weighed, replaced)
         asked_for = log_odds_asked_for(self._options.min_probability, risk)
@@ -238,7 +239,8 @@ class CandidateFinder:
             heard_places = places_of(frames.log_probs, frames.best, heard_labels, heard, *tokens)
             if frames.biased:
                 places.allowed[:] &= heard_places.allowed
-        return _Placed(frames, entities, arcs, spotted, words, places, heard, heard_places)
+        texts = (words, places) if self._language_model is None else (heard, heard_places)
+        return _Placed(frames, entities, arcs, spotted, words, places, heard, heard_places, *texts)
 
     def _arcs(self, frames: UtteranceFrames, own: GreedyWords, entities: CompiledList) -> tuple[EntityArcs, int]:
         """The arcs that are spotted, then those looked up for the recogniser's own words, and how many are spotted."""
@@ -305,19 +307,17 @@ class CandidateFinder:
         texts = {run: self._vocabulary.text(words.token[slice(*run)].tolist()) for run in set(runs)}
         return [texts[run] for run in runs]
 
-    def _compare_texts(self, placed: _Placed, weighed: _Weighed, replaced: Sequence[str]) -> None:
+    def _compare_texts(self, placed: _Placed, weighed: _Weighed) -> None:
         """Fills in the terms that are told by the texts that arcs replace; 0 where they change nothing, or nobody knows."""
         if not len(weighed.number):
             return
-        heard = replaced
-        if self._language_model is not None:
-            heard = self._texts_under(placed.heard, placed.heard_places, weighed.number)
+        heard = self._texts_under(placed.texts, placed.text_places, weighed.number)
         facts, forms = weighed.facts, placed.arcs.phrase[weighed.number]
         changes = (facts[:, EDITS] > 0) | (facts[:, VARIANT] > 0)
         sound = self._sound_distances(facts, heard, placed.entities.phrase_of[forms], placed.entities)
         common = self._commonness(heard, forms, placed.entities, changes)
         sure = common * np.exp(facts[:, CONFIDENCE])
-        more = np.array([max(0, len(text.split()) - 1) for text in heard], np.float32)
+        more = np.array([max(0, len(text.split()) - 1) for text in heard], np.float32)  # at most `_words_but_one`
         weighed.terms[:, OF_TEXTS] = np.stack([sound, common, sure, sure * more], axis=1)
 
     def _sound_distances(
@@ -355,3 +355,10 @@ class CandidateFinder:
         if placed.heard is not placed.words:  # then the evidence compares with other words than would be lost
             stakes[:, STAKES.index("common")] = self._commonness(replaced, forms, placed.entities, replaces)
         return replaces, stakes, np.where(replaces, risks_of(stakes, self._weights.risk), adds.astype(np.float32))
+
+
+def _words_but_one(words: GreedyWords, places: Places, number: NDArray[np.int64]) -> NDArray[np.float32]:
+    """[n] how many words arcs replace beside the first."""
+    low, high = (np.searchsorted(words.first_token, tokens[number]) for tokens in (places.whole_low, places.whole_high))
+    more: NDArray[np.float32] = np.maximum(0, high - low - 1).astype(np.float32)
+    return more

@@ -33,9 +33,8 @@ SPACE_CODE = np.uint32(ord(WORD_START))
     CONFIDENCE,  # log-probability of the least sure frame of the replaced tokens
     LIFT,  # nats by which an adapter raises the arc against the best labels
     VARIANT,  # nats that the variant of the entity costs that was found; 0 for the entity as it is listed
-    REPLACED,  # greedy words that it replaces
-) = range(13)
-FACTS = 13  # how many there are
+) = range(12)
+FACTS = 12  # how many there are
 
 
 class Pieces(NamedTuple):
@@ -151,8 +150,6 @@ def facts_of(log_probs, best, plain, plain_best, words, arcs, places, variant_co
         phrase, written = text_of(tokens, pieces), text_of(words.token[low:high], pieces)
         fact[GAP], fact[TOKENS], fact[CHARACTERS] = -arcs.gap[a], len(tokens), len(phrase)
         fact[VARIANT] = variant_costs[arcs.phrase[a]]
-        whole_low, whole_high = places.whole_low[a], places.whole_high[a]
-        fact[REPLACED] = np.searchsorted(words.first_token, whole_high) - np.searchsorted(words.first_token, whole_low)
         fact[EDITS], fact[WORDS] = _edits(written, phrase), 1 + np.sum(phrase == SPACE_CODE)
         _compare_path(log_probs, best, plain, plain_best, tokens, start, arcs.end[a], blank, fact)
         for k in range(low, high):
@@ -160,6 +157,7 @@ def facts_of(log_probs, best, plain, plain_best, words, arcs, places, variant_co
                 fact[CONFIDENCE] = min(fact[CONFIDENCE], best[t])
                 if t < start or t > end:  # of a token that the arc cuts
                     fact[LEFTOVER] += best[t] - log_probs[t, blank]
+        whole_high = places.whole_high[a]
         following = words.token[whole_high] if whole_high < len(words.token) else blank
         cost, _ = settle(log_probs, best, words, high, whole_high, tokens[-1], following, blank, boundaries)
         fact[LEFTOVER] += cost

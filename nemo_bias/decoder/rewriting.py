@@ -16,7 +16,7 @@ from nemo_bias.decoder.evidence import Places, settle, token_path, word_start_in
 from nemo_bias.decoder.frames import NEVER, UtteranceFrames
 from nemo_bias.decoder.frequencies import Frequencies
 from nemo_bias.decoder.spotter import EntityArcs
-from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.decoder.vocabulary import WORD_START, Vocabulary
 from nemo_bias.decoder.words import GreedyWords
 
 LEAST_FREQUENCY = 3.0  # of a word that may stay of a longer one, on the Zipf scale: once in a million words
@@ -68,12 +68,22 @@ class Rewriter:
         """
         path = frames.labels.copy()
         row = [_arc(arcs, places, number) for number in chosen.tolist()]
+        row = [self._without_cut_words(*three, words) for three in zip([None, *row], row, [*row[1:], None], strict=False)]
+        standing = None  # the last token that stands before the words of an arc, if they follow those of another
         for before, arc, after in zip([None, *row], row, [*row[1:], None], strict=False):
-            self._make_room(path, frames, words, arc, before, after)
+            standing = self._make_room(path, frames, words, arc, before, after, standing)
         for arc in row:
             tokens = token_path(frames.log_probs, arc.tokens, arc.start, arc.end, self._vocabulary.blank)
             path[arc.start : arc.end + 1] = tokens
         return path
+
+    def _without_cut_words(self, before: _Arc | None, arc: _Arc, after: _Arc | None, words: GreedyWords) -> _Arc:
+        """An arc between two others, without words beside others that it only cuts."""
+        if (before is None or before.whole_high <= arc.whole_low) and self._cuts_first(arc, words):
+            arc = arc._replace(low=arc.low + 1, whole_low=arc.low + 1)
+        if (after is None or arc.whole_high <= after.whole_low) and self._cuts_last(arc, words):
+            arc = arc._replace(high=arc.high - 1, whole_high=arc.high - 1)
+        return arc
 
     def _make_room(
         self,
@@ -83,30 +93,32 @@ class Rewriter:
         arc: _Arc,
         before: _Arc | None,
         after: _Arc | None,
-    ) -> None:
-        """Clears a path of what an arc between two others takes the place of."""
-        token = words.token
-        if before is None or before.whole_high < arc.whole_low:  # the word before it, if there is one, stays
-            if self._cuts_first(arc, words):
-                arc = arc._replace(low=arc.low + 1, whole_low=arc.low + 1)
-            preceding = token[arc.whole_low - 1] if arc.whole_low > 0 else self._vocabulary.blank
-            rest = range(arc.whole_low, arc.low)
-            if rest and not self._is_word(token[rest]) and self._can_go(rest, frames, words, preceding, arc.tokens[0]):
-                arc = arc._replace(low=arc.whole_low)
-        stays = after is None or arc.whole_high < after.whole_low
-        if stays and self._cuts_last(arc, words):
-            arc = arc._replace(high=arc.high - 1, whole_high=arc.high - 1)
-        following = token[arc.whole_high] if arc.whole_high < len(token) else self._vocabulary.blank
+        standing: int | None,
+    ) -> int:
+        """Clears a path of what an arc between two others takes the place of; returns the last token that stands there."""
+        blank, token = self._vocabulary.blank, words.token
+        if before is None or before.whole_high <= arc.whole_low:  # no word is replaced by both
+            start = arc.whole_low
+            if start < arc.low and self._vocabulary.pieces[token[start]] == WORD_START:  # may be a word's, or the entity's
+                start += 1
+            if start > arc.whole_low or before is None or before.whole_high < start:
+                standing = token[start - 1] if start > 0 else blank
+            assert standing is not None
+            rest = range(start, arc.low)
+            if rest and not self._is_word(token[rest]) and self._can_go(rest, frames, words, standing, arc.tokens[0]):
+                arc = arc._replace(low=start)
+        following = token[arc.whole_high] if arc.whole_high < len(token) else blank
         if after is not None and after.low <= arc.whole_high:
             arc, following = arc._replace(whole_high=max(arc.high, after.low)), after.tokens[0]
         restart = self._begin_rest(path, frames, words, arc, following)
         for k in range(arc.low, restart):
-            path[words.token_start[k] : words.token_end[k] + 1] = self._vocabulary.blank
+            path[words.token_start[k] : words.token_end[k] + 1] = blank
+        return int(arc.tokens[-1] if restart == arc.whole_high else token[arc.whole_high - 1])
 
     def _begin_rest(
         self, path: NDArray[np.int32], frames: UtteranceFrames, words: GreedyWords, arc: _Arc, following: int
     ) -> int:
-        """Lets what is left of a word after an arc begin one of its own, if it stays; returns its second token."""
+        """Lets what is left of a word after an arc begin one of its own, if it stays; returns the first token that does."""
         blank, boundaries, last = self._vocabulary.blank, self._vocabulary.boundaries, arc.tokens[-1]
         context = blank, boundaries
         _, k = settle(frames.plain, frames.plain_best, words, arc.high, arc.whole_high, last, following, *context)
