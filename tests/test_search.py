@@ -11,7 +11,10 @@ import pytest
 from conftest import MARKS, PIECES, collapse, is_boundary, random_log_probs, speak, weights_file
 from test_automaton import random_phrases
 
+from nemo_bias.decoder.candidates import CandidateFinder
 from nemo_bias.decoder.config import DecodingOptions
+from nemo_bias.decoder.entity_list import compile_list
+from nemo_bias.decoder.frames import UtteranceFrames
 from nemo_bias.decoder.probability import (
     COMMON,
     COMMON_AND_MORE,
@@ -232,6 +235,10 @@ def test_nothing_else_changes(name, bias, search):
     for seed in range(100):
         rng, draw = np.random.default_rng(seed), random.Random(seed)
         log_probs = random_log_probs(rng, draw.randint(1, 30), vocabulary.size, peak=draw.choice([2.0, 3.0, 4.0]))
+        if draw.random() < 0.5:  # labels last, so that arcs cut tokens
+            log_probs = log_probs.repeat(rng.integers(1, 4, len(log_probs)), axis=0)
+            log_probs = log_probs + 0.5 * random_log_probs(rng, *log_probs.shape, peak=1.0)
+            log_probs -= np.logaddexp.reduce(log_probs, axis=1, keepdims=True)
         plain = 0.5 * log_probs + random_log_probs(rng, *log_probs.shape, peak=2.0) if bias else None
         if plain is not None:
             plain -= np.logaddexp.reduce(plain, axis=1, keepdims=True)
@@ -278,6 +285,31 @@ def test_texts_never_add_more_than_foreseen(seed):
         terms[:, SOUND], terms[:, COMMON], terms[:, COMMON_AND_SURE] = sound, common, common * terms[:, CONFIDENT]
         terms[:, COMMON_AND_MORE] = terms[:, COMMON_AND_SURE] * np.maximum(0, replaced - 1 - fewer)
         assert (log_odds_of(terms, weights, looked_up) <= without + foreseen + 1e-4).all()
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["", "biased"])
+def test_no_likely_arc_is_left_out(bias, subwords, tmp_path):
+    """Of words that the adapter hears as one, and the recogniser as several, each counts."""
+    evidence = weights_file(tmp_path / "evidence.json", constant=-1, gap=-0.2, common_and_more=0.6)
+    (tmp_path / "text.txt").write_text(" ".join([*"abenorst", *map("".join, itertools.product("abenorst", repeat=2))]))
+    options = DecodingOptions(
+        evidence_file=evidence, word_frequencies=str(tmp_path / "text.txt"), pronunciations=None, variants=[]
+    )
+    finder, found = CandidateFinder(subwords, options, None), 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        log_probs = plain = random_log_probs(rng, 30, subwords.size, peak=3.0)
+        if bias:
+            plain = 0.3 * log_probs + random_log_probs(rng, 30, subwords.size, peak=3.0)
+            plain -= np.logaddexp.reduce(plain, axis=1, keepdims=True)
+        frames = UtteranceFrames(log_probs, log_probs.max(1), plain, plain.max(1), plain.argmax(1).astype(np.int32))
+        entities = compile_list(random_phrases(seed, 60), subwords)
+        every, some = (finder.find(frames, entities, least) for least in (-np.inf, 0.0))
+        likely = np.flatnonzero(every.log_odds >= 0)
+        left = set(zip(some.phrase.tolist(), some.arcs.start.tolist(), strict=True))
+        assert left.issuperset(zip(every.phrase[likely].tolist(), every.arcs.start[likely].tolist(), strict=True))
+        found += len(likely)
+    assert found > 10
 
 
 def test_weights_multiply_the_odds(search, subwords):
@@ -471,6 +503,21 @@ def test_what_an_arc_leaves_of_a_word_stays_if_it_is_one(pieces, wavers, ordinar
     check_spans(subwords, transcript, 0.5)
 
 
+@pytest.mark.parametrize(("frequency", "text"), [(2.9, "born"), (3.0, "to born")])
+def test_a_word_that_may_be_left_is_as_frequent_as_one_in_a_million(frequency, text, search, subwords, monkeypatch):
+    monkeypatch.setattr(
+        "nemo_bias.decoder.candidates.word_frequencies", lambda source: lambda word: frequency * (word == "to")
+    )
+    log_probs = speak(subwords, ["▁to", "b", "o", "r", "n"], {2: ("a", 0.6)})
+    log_probs[2, [subwords.pieces.index("b"), subwords.pieces.index("▁b")]] = np.log([0.5, 0.4])
+    assert decode(search(subwords, word_frequencies="en"), log_probs, ["born"]).text == text
+
+
+def test_a_space_of_its_own_stays_before_an_entity(search, marked):
+    log_probs = speak(marked, ["▁no", ",", "▁", "b", "o", "r", "n"], {4: ("a", 0.6)})
+    assert decode(search(marked), log_probs, ["born"]).text == "no, born"
+
+
 def unsure(vocabulary, *frames: tuple[str, str]) -> np.ndarray:
     """Log-probs [T, V] that waver between two pieces in each frame, slightly for the first one."""
     probabilities = np.full((len(frames), vocabulary.size), 1e-4)
@@ -496,6 +543,20 @@ def test_words_that_an_arc_only_cuts_stay(search, subwords):
     ):
         assert greedy_text(decoder, log_probs) == heard
         transcript = decode(decoder, log_probs, ["born", "to"])
+        assert transcript.text == text
+        check_spans(subwords, transcript, 0.01)
+
+
+def test_words_and_rests_beside_two_entities(search, subwords, tmp_path):
+    """Of "toab a torn" the last "a" is only cut by "born"; of "tobst abarn" the "a" is no word."""
+    (tmp_path / "text.txt").write_text("no\n")
+    a, toast = ("▁a", "▁a"), [("▁to", "▁to"), ("a", "a"), ("b", "st")]
+    cut = unsure(subwords, *toast, a, ("▁a", "▁b"), ("▁to", "o"), ("r", "r"), ("n", "n"))
+    rest = unsure(subwords, *toast, a, ("b", "▁b"), ("a", "o"), ("r", "r"), ("n", "n"))
+    decoder = search(subwords, min_probability=0.01, word_frequencies=str(tmp_path / "text.txt"))
+    for log_probs, heard, text in ((cut, "toab a torn", "toast a born"), (rest, "toab abarn", "toast born")):
+        assert greedy_text(decoder, log_probs) == heard
+        transcript = decode(decoder, log_probs, ["toast", "born"])
         assert transcript.text == text
         check_spans(subwords, transcript, 0.01)
 
