@@ -119,6 +119,8 @@ class Rewriter:
         self, path: NDArray[np.int32], frames: UtteranceFrames, words: GreedyWords, arc: _Arc, following: int
     ) -> int:
         """Lets what is left of a word after an arc begin one of its own, if it stays; returns the first token that does."""
+        if arc.high == arc.whole_high:
+            return arc.whole_high
         blank, boundaries, last = self._vocabulary.blank, self._vocabulary.boundaries, arc.tokens[-1]
         context = blank, boundaries
         _, k = settle(frames.plain, frames.plain_best, words, arc.high, arc.whole_high, last, following, *context)
