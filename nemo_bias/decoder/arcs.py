@@ -15,7 +15,6 @@ from nemo_bias.decoder.candidates import CandidateFinder, Candidates
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList
 from nemo_bias.decoder.frames import UtteranceFrames
-from nemo_bias.decoder.language_model import LanguageModel
 from nemo_bias.decoder.probability import UNINTELLIGIBLE, probability_of
 from nemo_bias.decoder.rewriting import Rewriter
 from nemo_bias.decoder.risk import log_odds_asked_for
@@ -45,26 +44,18 @@ class ArcEvidence(NamedTuple):
 
 
 class ArcDecoder:
-    """Finds, weighs and writes entity arcs, one utterance at a time.
+    """Chooses among the candidates of an utterance and writes them.
 
     Args:
+        finder: finds and weighs them.
         vocabulary: the model's tokens.
         options: how to decode.
-        language_model: it chose what is written without entities; None: greedy decoding did.
-
-    Attributes:
-        finder: finds and weighs them.
-
-    Raises:
-        ValueError: `evidence_file` or `word_frequencies` cannot be used.
     """
 
-    def __init__(
-        self, vocabulary: Vocabulary, options: DecodingOptions, language_model: LanguageModel | None = None
-    ) -> None:
-        self.finder = CandidateFinder(vocabulary, options, language_model)
+    def __init__(self, finder: CandidateFinder, vocabulary: Vocabulary, options: DecodingOptions) -> None:
+        self._finder = finder
         self._vocabulary = vocabulary
-        self._rewriter = Rewriter(vocabulary, self.finder.frequencies)
+        self._rewriter = Rewriter(vocabulary, finder.frequencies)
         self._least_log_odds = float(log_odds_asked_for(options.min_probability, np.zeros(1, np.float32))[0])
         self._lock = threading.Lock()
         self._decoded = self._unintelligible = 0
@@ -79,7 +70,7 @@ class ArcDecoder:
 
     def _with_entities(self, frames: UtteranceFrames, entities: CompiledList, nbest: int) -> list[Transcript]:
         worth_keeping = min(self._least_log_odds, LEAST_ALTERNATIVE if nbest > 1 else np.inf) - 1e-3
-        found = self.finder.find(frames, entities, worth_keeping)
+        found = self._finder.find(frames, entities, worth_keeping)
         self._note_certainty(found.certainty)
         if not len(found.shown):
             return [self._greedy(frames.labels)]
@@ -109,7 +100,7 @@ class ArcDecoder:
 
     def evidence(self, frames: UtteranceFrames, entities: CompiledList) -> ArcEvidence:
         """What speaks for and against all arcs of an utterance that may be taken."""
-        found = self.finder.find(frames, entities, -np.inf)
+        found = self._finder.find(frames, entities, -np.inf)
         greedy_text = self._greedy(frames.labels).text
         return ArcEvidence(found, greedy_text, lambda k: self._transcript(found, np.array([k]), entities, 0.0).text)
 

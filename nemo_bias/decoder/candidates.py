@@ -184,19 +184,18 @@ class CandidateFinder:
         more = _words_but_one(placed.texts, placed.text_places, weighed.number)
         most = weighed.log_odds(weights) + most_of_texts(weighed.terms, weights, weighed.looked_up, more)
         weighed = weighed.only(np.flatnonzero(most >= worth_keeping))
-        replaced = self._texts_under(placed.words, placed.places, weighed.number)
         self._compare_texts(placed, weighed)
-        log_odds = weighed.log_odds(weights)
+        weighed = weighed.only(np.flatnonzero(weighed.log_odds(weights) >= worth_keeping))
+        log_odds, number = weighed.log_odds(weights), weighed.number
+        replaced = self._texts_under(placed.words, placed.places, number)
         replaces, stakes, risk = self._at_risk(placed, weighed, replaced)
         asked_for = log_odds_asked_for(self._options.min_probability, risk)
 
-        likely = np.flatnonzero(log_odds >= worth_keeping)
-        number = weighed.number[likely]
-        phrase = entities.phrase_of[placed.arcs.phrase]
+        phrase = entities.phrase_of[placed.arcs.phrase[number]]
         span = placed.arcs.start[number], placed.places.end[number]
-        best = best_of_entities(*span, phrase[number], (log_odds - asked_for)[likely])
+        best = np.flatnonzero(best_of_entities(*span, phrase, log_odds - asked_for))
         writing = as_written(placed.arcs, placed.places, number[best], frames, placed.words, entities, self._vocabulary)
-        kept = likely[best][writing.taken]
+        kept = best[writing.taken]
         written = np.array([replaced[k] == text for k, text in zip(kept, writing.shown, strict=True)], np.bool_)
         return Candidates(
             frames=frames,
@@ -205,7 +204,7 @@ class CandidateFinder:
             arcs=writing.arcs,
             places=writing.places,
             slots=slots_of(written, writing.arcs, writing.places, placed.words),
-            phrase=phrase[weighed.number[kept]],
+            phrase=phrase[kept],
             shown=writing.shown,
             written=written,
             replaces=replaces[kept],

@@ -7,6 +7,7 @@ cuts: that keeps its other frames. If it takes the place of a part of a word, th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -69,7 +70,7 @@ class Rewriter:
         path = frames.labels.copy()
         row = [_arc(arcs, places, number) for number in chosen.tolist()]
         row = [self._without_cut_words(*three, words) for three in zip([None, *row], row, [*row[1:], None], strict=False)]
-        standing = None  # the last token that stands before the words of an arc, if they follow those of another
+        standing = self._vocabulary.blank  # the last token that stands in place of the words that the last arc replaces
         for before, arc, after in zip([None, *row], row, [*row[1:], None], strict=False):
             standing = self._make_room(path, frames, words, arc, before, after, standing)
         for arc in row:
@@ -93,7 +94,7 @@ class Rewriter:
         arc: _Arc,
         before: _Arc | None,
         after: _Arc | None,
-        standing: int | None,
+        standing: int,
     ) -> int:
         """Clears a path of what an arc between two others takes the place of; returns the last token that stands there."""
         blank, token = self._vocabulary.blank, words.token
@@ -101,11 +102,11 @@ class Rewriter:
             start = arc.whole_low
             if start < arc.low and self._vocabulary.pieces[token[start]] == WORD_START:  # may be a word's, or the entity's
                 start += 1
-            if start > arc.whole_low or before is None or before.whole_high < start:
-                standing = token[start - 1] if start > 0 else blank
-            assert standing is not None
+            preceding = token[start - 1] if start > 0 else blank
+            if before is not None and before.whole_high == start:
+                preceding = standing
             rest = range(start, arc.low)
-            if rest and not self._is_word(token[rest]) and self._can_go(rest, frames, words, standing, arc.tokens[0]):
+            if rest and not self._is_word(token[rest]) and self._can_go(rest, frames, words, preceding, arc.tokens[0]):
                 arc = arc._replace(low=start)
         following = token[arc.whole_high] if arc.whole_high < len(token) else blank
         if after is not None and after.low <= arc.whole_high:
@@ -129,9 +130,8 @@ class Rewriter:
         neighbours = last if k == arc.high else blank, words.token[k + 1] if k + 1 < arc.whole_high else following
         begins = word_start_in(frames.plain, words.token_start[k], *neighbours, boundaries)
         rest = range(k, arc.whole_high)
-        heard = words.token[rest]
-        written = np.concatenate([[begins], heard[1:]])
-        if not self._is_word(written, heard) and self._can_go(rest, frames, words, last, following):
+        as_heard = self._text([begins]) == self._text(words.token[k : k + 1])
+        if not (as_heard and self._is_word(words.token[rest])) and self._can_go(rest, frames, words, last, following):
             return arc.whole_high
         path[words.token_start[k] : words.token_end[k] + 1] = blank
         path[words.token_start[k]] = begins
@@ -156,11 +156,11 @@ class Rewriter:
         boundaries = self._vocabulary.boundaries
         return bool(boundaries.between[boundaries.last[first], boundaries.first[second]])
 
-    def _is_word(self, tokens: NDArray[np.int32], heard: NDArray[np.int32] | None = None) -> bool:
-        """Whether tokens are a word, and write what others write, if those are given."""
-        text = self._vocabulary.text(tokens.tolist()).lower()
-        if heard is not None and text != self._vocabulary.text(heard.tolist()).lower():
-            return False
+    def _text(self, tokens: Iterable[int]) -> str:
+        return self._vocabulary.text(tokens).lower()
+
+    def _is_word(self, tokens: NDArray[np.int32]) -> bool:
+        text = self._text(tokens)
         return len(text) > 1 and (self._frequencies is None or self._frequencies(text) >= LEAST_FREQUENCY)
 
     def _can_go(self, rest: range, frames: UtteranceFrames, words: GreedyWords, before: int, after: int) -> bool:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.alignment import align_near, token_frames
 from nemo_bias.decoder.arcs import ArcDecoder, ArcEvidence
+from nemo_bias.decoder.candidates import CandidateFinder
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList, compile_list
 from nemo_bias.decoder.frames import UtteranceFrames, near_tokens
@@ -57,13 +58,14 @@ class BiasedBeamSearch:
         self.options = options or DecodingOptions()
         self.options.check()
         self._language_model = self._read_language_model() if self.options.lm_file else None
-        self._arcs = ArcDecoder(vocabulary, self.options, self._language_model)
+        self._finder = CandidateFinder(vocabulary, self.options, self._language_model)
+        self._arcs = ArcDecoder(self._finder, vocabulary, self.options)
         self._no_entities = compile_list([], vocabulary)
         self._classes_unseen = set(self.options.class_boosts)
         self.threads = threads or len(os.sched_getaffinity(0))
         self._rescorer = None
-        if self._arcs.finder.sounds is not None and self.options.phone_weight > 0:
-            self._rescorer = PhoneticRescorer(self._arcs.finder.sounds.words, self.options.phone_weight, self.threads)
+        if self._finder.sounds is not None and self.options.phone_weight > 0:
+            self._rescorer = PhoneticRescorer(self._finder.sounds.words, self.options.phone_weight, self.threads)
 
     def _read_language_model(self) -> LanguageModel:
         own = self.options
@@ -102,7 +104,7 @@ class BiasedBeamSearch:
             )
             below = {phrase.lower(): weight for phrase, weight in zip(phrases, weights, strict=True) if weight < 0}
             return replace(compiled, suppressed=below)
-        pronunciations = None if self._arcs.finder.sounds is None else self._arcs.finder.sounds.entities(known)
+        pronunciations = None if self._finder.sounds is None else self._finder.sounds.entities(known)
         variants = self.variants(known, phrases).variants if self.options.variants else None
         classes = [entity.entity_class for entity in known]
         self._note_classes(classes)
@@ -123,7 +125,7 @@ class BiasedBeamSearch:
             self.options.frequency_source,
             self.options.g2g_file,
         )
-        return generate_variants(names, entities, phrases, settings, self._arcs.finder.frequencies)
+        return generate_variants(names, entities, phrases, settings, self._finder.frequencies)
 
     def _note_classes(self, classes: Sequence[str]) -> None:
         """Tells, once, of boosts for classes that the first list does not have."""
