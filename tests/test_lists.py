@@ -162,11 +162,13 @@ def test_the_log_tells_of_a_list_once(model, clips, nemo_log):
 
 def test_the_log_tells_what_is_not_known_of_a_language(model, nemo_log):
     set_anew(model, ["tesla", "42"], language="de")
-    assert nemo_log[-1] == "INFO nemo_bias: language de: without readings, inflections, g2g, pronunciations"
+    assert nemo_log[-1] == "INFO nemo_bias: language de: without readings, inflections, g2g, pronunciations, pairs of words"
     assert 'entities:2: "42" is matched as "zweiundvierzig" (numbers)' in nemo_log[0]
     set_anew(model, ["tesla"], language="xx", variants=[], pronunciations="en")
-    assert nemo_log[-1] == "INFO nemo_bias: language xx: without word frequencies"
+    assert nemo_log[-1] == "INFO nemo_bias: language xx: without word frequencies, pairs of words"
     set_anew(model, ["tesla"], language="fr", variants=[], pronunciations="en")
+    assert nemo_log[-1] == "INFO nemo_bias: language fr: without pairs of words"
+    set_anew(model, ["tesla"], language="fr", variants=[], pronunciations="en", word_frequencies="en")
     assert nemo_log[-1] == "INFO nemo_bias: 1 phrase, method arcs"
     with pytest.raises(ValueError, match="language is 'German'; give its code"):
         set_anew(model, ["tesla"], language="German")

@@ -24,11 +24,13 @@ from nemo_bias.decoder.probability import (
     OF_TEXTS,
     SOUND,
     TERMS,
+    TIE,
     log_odds_of,
     most_of_texts,
 )
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
+from nemo_bias.decoder.word_pairs import STRONGEST, TYPICAL
 
 
 @pytest.fixture
@@ -284,6 +286,7 @@ def test_texts_never_add_more_than_foreseen(seed):
     for sound, common, fewer in itertools.product([0.0, 0.4, 1.0], [0.0, 3.0, COMMONEST], [0, 1, 2]):
         terms[:, SOUND], terms[:, COMMON], terms[:, COMMON_AND_SURE] = sound, common, common * terms[:, CONFIDENT]
         terms[:, COMMON_AND_MORE] = terms[:, COMMON_AND_SURE] * np.maximum(0, replaced - 1 - fewer)
+        terms[:, TIE] = rng.uniform(0, STRONGEST, 50)
         assert (log_odds_of(terms, weights, looked_up) <= without + foreseen + 1e-4).all()
 
 
@@ -411,6 +414,32 @@ def test_common_words_weigh_less_if_a_name_is_heard_as_several(search, subwords,
         more[phrase] = np.log(found[1] / found[0])
     frequency = np.log10(1e9 / 4)  # on the Zipf scale
     assert more["ton"] == pytest.approx(0.05 * 0.7 * frequency, rel=1e-3) and more["born"] == pytest.approx(0, abs=1e-5)
+
+
+def test_words_that_belong_together_are_weighed_in(search, subwords, tmp_path):
+    """In what is written, not elsewhere; of a language whose pairs nobody knows, all are typical."""
+    log_probs = speak(subwords, BARN, HEARD)
+    likely = {}
+    for name, text in {"pair": "no barn\n" * 2, "other": "no\nbarn a\n" * 2, "none": "no\nbarn\na\n"}.items():
+        (tmp_path / name).write_text(text)
+        for weight in (0.0, -1.0):
+            evidence = weights_file(tmp_path / f"{weight}.json", constant=1, tie=weight)
+            for source in (str(tmp_path / name), "de"):
+                decoder = search(subwords, evidence_file=evidence, word_frequencies=source, min_probability=1e-3)
+                likely[source, weight] = odds(probability(decoder, log_probs, "born"))
+    parted = {source: np.log(likely[source, 0.0] / likely[source, -1.0]) for source, _ in likely}
+    assert parted.pop("de") == pytest.approx(TYPICAL, rel=1e-3)
+    assert list(parted.values()) == pytest.approx([np.log(4 / 2), np.log(6 * 2 / 4), 0], abs=1e-3)
+
+
+def test_words_that_belong_together_are_at_risk(search, subwords, tmp_path):
+    for text, written in (("no barn\n" * 2, "no barn a"), ("no\nbarn\n" * 2, "no born a")):
+        (tmp_path / written).write_text(text)
+        evidence = weights_file(tmp_path / "risk.json", risk={"constant": -30, "tie": 100}, constant=0.3)
+        decoder = search(subwords, evidence_file=evidence, word_frequencies=str(tmp_path / written))
+        for adapter in (None, speak(subwords, BARN, HEARD)):
+            heard = speak(subwords, BARN) if adapter is not None else speak(subwords, BARN, HEARD)
+            assert decode(decoder, heard, ["born"], plain=adapter).text == written
 
 
 # ---- endings and marks

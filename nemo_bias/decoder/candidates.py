@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,7 @@ from nemo_bias.decoder.selection import Slots, best_of_entities, candidates_of, 
 from nemo_bias.decoder.sounds import sound_distances, word_sounds
 from nemo_bias.decoder.spotter import NO_ARCS, EntityArcs, find_arcs
 from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.decoder.word_pairs import TYPICAL, plain, strongest_tie, word_ties
 from nemo_bias.decoder.words import GreedyWords, greedy_words
 from nemo_bias.decoder.writing import as_written
 from nemo_bias.pronunciation.distance import packed
@@ -149,6 +151,7 @@ class CandidateFinder:
 
     Attributes:
         frequencies: of ordinary words; None: without.
+        ties: of ordinary words; None: without, or nothing is known of the language.
         sounds: how words are said; None: without.
 
     Raises:
@@ -157,6 +160,7 @@ class CandidateFinder:
 
     def __init__(self, vocabulary: Vocabulary, options: DecodingOptions, language_model: LanguageModel | None) -> None:
         self.frequencies = word_frequencies(options.frequency_source) if options.frequency_source else None
+        self.ties = word_ties(options.frequency_source) if options.frequency_source else None
         self.sounds = word_sounds(options.pronunciation_source) if options.pronunciation_source else None
         self._vocabulary = vocabulary
         self._options = options
@@ -317,7 +321,8 @@ class CandidateFinder:
         common = self._commonness(heard, forms, placed.entities, changes)
         sure = common * np.exp(facts[:, CONFIDENCE])
         more = np.array([max(0, len(text.split()) - 1) for text in heard], np.float32)  # at most `_words_but_one`
-        weighed.terms[:, OF_TEXTS] = np.stack([sound, common, sure, sure * more], axis=1)
+        ties = self._ties(placed.texts, placed.text_places, weighed.number, forms, placed.entities, changes)
+        weighed.terms[:, OF_TEXTS] = np.stack([sound, common, sure, sure * more, ties], axis=1)
 
     def _sound_distances(
         self, facts: NDArray[np.float32], replaced: Sequence[str], phrase: NDArray[np.int32], entities: CompiledList
@@ -342,6 +347,26 @@ class CandidateFinder:
                 common[k] = commonness(replaced[k], entities.written_as[forms[k]], self.frequencies)
         return common
 
+    def _ties(
+        self,
+        words: GreedyWords,
+        places: Places,
+        number: NDArray[np.int64],
+        forms: NDArray[np.int32],
+        entities: CompiledList,
+        asked: NDArray[np.bool_],
+    ) -> NDArray[np.float32]:
+        """[n] the strongest tie that arcs of some forms part; 0 where that is not asked, `TYPICAL` where nobody knows."""
+        if self.ties is None:
+            return np.where(asked, np.float32(TYPICAL), np.float32(0))
+        tied = np.zeros(len(number), np.float32)
+        tokens = words.token.tolist()
+        texts = [plain(self._vocabulary.text(tokens[low:high])) for low, high in pairwise(words.first_token.tolist())]
+        low, high = _words_of(words, places, number)
+        for k in np.flatnonzero(asked).tolist():
+            tied[k] = strongest_tie(texts, low[k], high[k], entities.written_as[forms[k]], self.ties)
+        return tied
+
     def _at_risk(
         self, placed: _Placed, weighed: _Weighed, replaced: Sequence[str]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
@@ -352,12 +377,20 @@ class CandidateFinder:
         replaces = ~adds & np.array([text.lower() != own for text, own in zip(replaced, writes, strict=True)], np.bool_)
         stakes = weighed.terms[:, OF_STAKES]
         if placed.heard is not placed.words:  # then the evidence compares with other words than would be lost
-            stakes[:, STAKES.index("common")] = self._commonness(replaced, forms, placed.entities, replaces)
+            own = forms, placed.entities, replaces
+            stakes[:, STAKES.index("common")] = self._commonness(replaced, *own)
+            stakes[:, STAKES.index("tie")] = self._ties(placed.words, placed.places, weighed.number, *own)
         return replaces, stakes, np.where(replaces, risks_of(stakes, self._weights.risk), adds.astype(np.float32))
+
+
+def _words_of(words: GreedyWords, places: Places, number: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[n] the first word that arcs replace, and the word after the last."""
+    first, last = places.whole_low[number], places.whole_high[number]
+    return np.searchsorted(words.first_token, first), np.searchsorted(words.first_token, last)
 
 
 def _words_but_one(words: GreedyWords, places: Places, number: NDArray[np.int64]) -> NDArray[np.float32]:
     """[n] how many words arcs replace beside the first."""
-    low, high = (np.searchsorted(words.first_token, tokens[number]) for tokens in (places.whole_low, places.whole_high))
+    low, high = _words_of(words, places, number)
     more: NDArray[np.float32] = np.maximum(0, high - low - 1).astype(np.float32)
     return more

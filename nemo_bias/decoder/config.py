@@ -36,8 +36,9 @@ class DecodingOptions:
     )
     word_frequencies: Optional[str] = option(  # noqa: UP045
         AUTO,
-        "how common a word is that a name would replace; auto: as wordfreq knows of the language; or a file of ordinary "
-        "text, or the code of another language; null: that does not matter",
+        "how common the words are that a name would replace, and whether they belong together with their neighbours; auto: "
+        "as wordfreq knows of the language, and symspellpy of English; or a file of ordinary text, a sentence a line, or "
+        "the code of another language; null: that does not matter",
     )
     pronunciations: Optional[str] = option(  # noqa: UP045
         AUTO,
@@ -114,7 +115,8 @@ class DecodingOptions:
         settings = VariantSettings(frozenset(), self.language, g2g_file=self.g2g_file)
         unknown = [name for name in self.variants if name in GENERATORS and not GENERATORS[name].knows(settings)]
         unknown += ["pronunciations"] * (self.pronunciations == AUTO and self.pronunciation_source is None)
-        return unknown + ["word frequencies"] * (self.word_frequencies == AUTO and self.frequency_source is None)
+        unknown += ["word frequencies"] * (self.word_frequencies == AUTO and self.frequency_source is None)
+        return unknown + ["pairs of words"] * (self.word_frequencies == AUTO and not language(self.language).is_english)
 
     def check(self) -> None:
         """Refuses wrong values.

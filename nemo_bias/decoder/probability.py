@@ -38,6 +38,7 @@ from nemo_bias.decoder.evidence import (
 )
 from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS
 from nemo_bias.decoder.phone_evidence import PHONE_TERMS
+from nemo_bias.decoder.word_pairs import STRONGEST
 
 UNSURE, SURE, LEAST_CERTAINTY = 0.6, 0.95, 0.5
 UNINTELLIGIBLE = 0.4  # utterances of less certainty have no entities: of their arcs on development data none was likely
@@ -63,20 +64,22 @@ TERMS = {
     "common": "how common the rarest replaced word is in ordinary text (Zipf scale, 0 to 8; 0: unknown)",
     "common_and_sure": "that times the confidence",
     "common_and_more": "that times the number of replaced words but one: a name that is not known is heard as several",
+    "tie": "the strongest tie of two neighbours that it parts (`word_pairs`)",
     **PHONE_TERMS,
     **LANGUAGE_TERMS,
 }
-CONFIDENT, SOUND, COMMON, COMMON_AND_SURE, COMMON_AND_MORE = map(
-    list(TERMS).index, ("confidence", "sound", "common", "common_and_sure", "common_and_more")
+CONFIDENT, SOUND, COMMON, COMMON_AND_SURE, COMMON_AND_MORE, TIE = map(
+    list(TERMS).index, ("confidence", "sound", "common", "common_and_sure", "common_and_more", "tie")
 )
-OF_TEXTS = slice(SOUND, COMMON_AND_MORE + 1)  # kinds of terms
+OF_TEXTS = slice(SOUND, TIE + 1)  # kinds of terms
 OF_PHONES = slice(OF_TEXTS.stop, OF_TEXTS.stop + len(PHONE_TERMS))
 OF_LANGUAGE = slice(OF_PHONES.stop, len(TERMS))
 TERM_COUNT = len(TERMS)
-# What tells the risk: `confidence` of what the recogniser writes by itself, `common` of what is replaced.
-STAKES = ("constant", "characters", "confidence", "common")
+# What tells the risk: `confidence` of what the recogniser writes by itself, `common` and `tie` of what is replaced.
+STAKES = ("constant", "characters", "confidence", "common", "tie")
 OF_STAKES = [list(TERMS).index(term) for term in STAKES]
 COMMONEST = np.float32(9.0)  # the highest value of `common`: a text of one word only
+CLOSEST = np.float32(STRONGEST)  # the highest value of `tie`
 VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
     (True, True): "all",
     (False, True): "without_frequencies",
@@ -248,5 +251,7 @@ def most_of_texts(terms, weights, looked_up, more):  # type: ignore[no-untyped-d
         own = weights[1 if looked_up[n] else 0]
         sure = own[COMMON_AND_SURE] + more[n] * max(np.float32(0), own[COMMON_AND_MORE])
         common = own[COMMON] + terms[n, CONFIDENT] * sure
-        most[n] = max(np.float32(0), own[SOUND]) + COMMONEST * max(np.float32(0), common)
+        most[n] = (
+            max(np.float32(0), own[SOUND]) + COMMONEST * max(np.float32(0), common) + CLOSEST * max(np.float32(0), own[TIE])
+        )
     return most

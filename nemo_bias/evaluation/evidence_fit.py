@@ -42,7 +42,7 @@ from nemo_bias.evaluation.arc_sets import ArcSet
 RIDGE = 1e-2
 FOLDS = 4
 STEPS = 50  # of Newton's method, at most
-FREQUENCY_TERMS = ("common", "common_and_sure", "common_and_more")
+FREQUENCY_TERMS = ("common", "common_and_sure", "common_and_more", "tie")
 LANGUAGE_MODEL_TERMS = ("constant", *LANGUAGE_TERMS)
 SOUND_TERMS = ("sound",)
 BY_CERTAINTY = ("constant", "worst_frame", "characters", "tokens", "missed_tokens", "confidence")
