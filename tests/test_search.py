@@ -293,8 +293,9 @@ def test_texts_never_add_more_than_foreseen(seed):
 @pytest.mark.parametrize("bias", [False, True], ids=["", "biased"])
 def test_no_likely_arc_is_left_out(bias, subwords, tmp_path):
     """Of words that the adapter hears as one, and the recogniser as several, each counts."""
-    evidence = weights_file(tmp_path / "evidence.json", constant=-1, gap=-0.2, common_and_more=0.6)
-    (tmp_path / "text.txt").write_text(" ".join([*"abenorst", *map("".join, itertools.product("abenorst", repeat=2))]))
+    evidence = weights_file(tmp_path / "evidence.json", constant=-1, gap=-0.2, common_and_more=0.6, tie=0.3)
+    line = " ".join([*"abenorst", *map("".join, itertools.product("abenorst", repeat=2))])
+    (tmp_path / "text.txt").write_text(f"{line}\n{line}\n")
     options = DecodingOptions(
         evidence_file=evidence, word_frequencies=str(tmp_path / "text.txt"), pronunciations=None, variants=[]
     )
@@ -417,7 +418,7 @@ def test_common_words_weigh_less_if_a_name_is_heard_as_several(search, subwords,
 
 
 def test_words_that_belong_together_are_weighed_in(search, subwords, tmp_path):
-    """In what is written, not elsewhere; of a language whose pairs nobody knows, all are typical."""
+    """In what is written, not elsewhere; in a language of which nothing is known, all are typical."""
     log_probs = speak(subwords, BARN, HEARD)
     likely = {}
     for name, text in {"pair": "no barn\n" * 2, "other": "no\nbarn a\n" * 2, "none": "no\nbarn\na\n"}.items():

@@ -1,10 +1,12 @@
 """How strongly neighbouring words belong together."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nemo_bias.decoder.word_pairs import STRONGEST, plain, strongest_tie, word_ties
+from nemo_bias.decoder import word_pairs
+from nemo_bias.decoder.word_pairs import STRONGEST, TYPICAL, SpacedWords, plain, strongest_tie, word_ties
 
 TIES = {("b", "c"): 2.0, ("c", "d"): 3.0, ("d", "e"): 1.0, ("a", "b"): 5.0, ("e", "f"): 4.0}
 
@@ -15,12 +17,20 @@ def tie(first: str, second: str) -> float:
 
 def test_english_is_known():
     ties = word_ties("en")
-    assert ties("which", "he") > ties("of", "the") > 3
+    assert ties("which", "he") > ties("of", "the") == pytest.approx(2.23, abs=0.01)
     assert ties("he", "which") == ties("rod", "in") == ties("zzyzx", "he") == ties("", "he") == 0
 
 
-def test_of_other_languages_nothing_is_known():
-    assert word_ties("de") is None
+def test_english_is_read_once():
+    """Whatever the number of threads that ask first."""
+    word_pairs._english.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: word_ties("en")("new", "york"), range(8)))
+    assert len(set(found)) == 1 and word_pairs._english.cache_info().misses == 1
+
+
+def test_other_languages_are_typical():
+    assert word_ties("de")("der", "mann") == TYPICAL
 
 
 def test_ties_of_a_text_are_mutual_information(tmp_path):
@@ -60,10 +70,58 @@ def test_the_strongest_tie_that_is_parted(low, high, phrase, strongest):
     assert strongest_tie(list("abcdef"), low, high, phrase, tie) == strongest
 
 
+def test_only_the_neighbours_are_looked_at():
+    """So the time does not follow the length of the utterance."""
+    looked_at = []
+
+    class Text(list):
+        def __getitem__(self, k):
+            looked_at.append(k)
+            return super().__getitem__(k)
+
+        def __iter__(self):
+            raise AssertionError("all words are gone through")
+
+    assert strongest_tie(Text("abcdef" * 1000), 3001, 3003, "x", tie) == 5
+    assert set(looked_at) == {3000, 3001, 3002, 3003}
+
+
 def test_nothing_is_parted_where_nothing_stands():
     assert strongest_tie([], 0, 0, "x", tie) == 0
 
 
-@pytest.mark.parametrize(("word", "bare"), [("Store,", "store"), ("O'Brien's", "o'brien's"), ("--", ""), ("Ümit.", "ümit")])
+@pytest.mark.parametrize(
+    ("word", "bare"),
+    [
+        ("Store,", "store"),
+        ("O'Brien's", "o'brien's"),
+        ("O’Brien’s", "o'brien's"),
+        ("--", ""),
+        ("Ümit.", "ümit"),
+        ("हिन्दी", "हिन्दी"),
+    ],
+)
 def test_marks_and_case_do_not_count(word, bare):
     assert plain(word) == bare
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words", "ranges"),
+    [
+        ("▁no ▁b orn ▁a", "no born a", {(1, 3): (1, 2), (0, 4): (0, 3), (1, 1): (1, 1), (4, 4): (3, 3), (1, 2): (1, 2)}),
+        ("n o ▁ b o r n", "no born", {(0, 2): (0, 1), (3, 7): (1, 2), (2, 7): (1, 2), (7, 7): (2, 2)}),  # characters
+        ("▁no ▁ ▁b orn", "no born", {(2, 4): (1, 2), (1, 4): (1, 2), (1, 1): (1, 1)}),  # a lone word start
+        ("▁n 'a ▁born", "n'a born", {(0, 1): (0, 1), (1, 2): (0, 1), (2, 3): (1, 2)}),
+        ("▁no , ▁- ▁born .", "no born", {(0, 1): (0, 1), (1, 2): (0, 1), (2, 3): (1, 1), (3, 5): (1, 2)}),
+        ("▁no▁b orn", "no born", {(0, 1): (0, 2), (1, 2): (1, 2)}),  # a token of two words
+    ],
+)
+def test_words_stand_between_spaces(pieces, words, ranges):
+    text = SpacedWords(pieces.split(" "))
+    assert text.words == words.split()
+    assert {tokens: text.of_tokens(*tokens) for tokens in ranges} == ranges
+
+
+def test_a_text_without_words():
+    assert SpacedWords([]).words == [] and SpacedWords([]).of_tokens(0, 0) == (0, 0)
+    assert SpacedWords(["▁"]).words == [] and SpacedWords(["▁"]).of_tokens(0, 1) == (0, 0)

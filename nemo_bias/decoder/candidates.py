@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +46,7 @@ from nemo_bias.decoder.selection import Slots, best_of_entities, candidates_of, 
 from nemo_bias.decoder.sounds import sound_distances, word_sounds
 from nemo_bias.decoder.spotter import NO_ARCS, EntityArcs, find_arcs
 from nemo_bias.decoder.vocabulary import Vocabulary
-from nemo_bias.decoder.word_pairs import TYPICAL, plain, strongest_tie, word_ties
+from nemo_bias.decoder.word_pairs import SpacedWords, strongest_tie, word_ties
 from nemo_bias.decoder.words import GreedyWords, greedy_words
 from nemo_bias.decoder.writing import as_written
 from nemo_bias.pronunciation.distance import packed
@@ -151,7 +150,7 @@ class CandidateFinder:
 
     Attributes:
         frequencies: of ordinary words; None: without.
-        ties: of ordinary words; None: without, or nothing is known of the language.
+        ties: of ordinary words; None: without.
         sounds: how words are said; None: without.
 
     Raises:
@@ -356,15 +355,13 @@ class CandidateFinder:
         entities: CompiledList,
         asked: NDArray[np.bool_],
     ) -> NDArray[np.float32]:
-        """[n] the strongest tie that arcs of some forms part; 0 where that is not asked, `TYPICAL` where nobody knows."""
-        if self.ties is None:
-            return np.where(asked, np.float32(TYPICAL), np.float32(0))
+        """[n] the strongest tie that arcs of some forms part; 0 where that is not asked, or nobody knows."""
         tied = np.zeros(len(number), np.float32)
-        tokens = words.token.tolist()
-        texts = [plain(self._vocabulary.text(tokens[low:high])) for low, high in pairwise(words.first_token.tolist())]
-        low, high = _words_of(words, places, number)
-        for k in np.flatnonzero(asked).tolist():
-            tied[k] = strongest_tie(texts, low[k], high[k], entities.written_as[forms[k]], self.ties)
+        if self.ties is not None and asked.any():
+            text = SpacedWords([self._vocabulary.pieces[token] for token in words.token.tolist()])
+            for k in np.flatnonzero(asked).tolist():
+                low, high = text.of_tokens(int(places.whole_low[number[k]]), int(places.whole_high[number[k]]))
+                tied[k] = strongest_tie(text.words, low, high, entities.written_as[forms[k]], self.ties)
         return tied
 
     def _at_risk(
@@ -383,14 +380,8 @@ class CandidateFinder:
         return replaces, stakes, np.where(replaces, risks_of(stakes, self._weights.risk), adds.astype(np.float32))
 
 
-def _words_of(words: GreedyWords, places: Places, number: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[n] the first word that arcs replace, and the word after the last."""
-    first, last = places.whole_low[number], places.whole_high[number]
-    return np.searchsorted(words.first_token, first), np.searchsorted(words.first_token, last)
-
-
 def _words_but_one(words: GreedyWords, places: Places, number: NDArray[np.int64]) -> NDArray[np.float32]:
     """[n] how many words arcs replace beside the first."""
-    low, high = _words_of(words, places, number)
+    low, high = (np.searchsorted(words.first_token, tokens[number]) for tokens in (places.whole_low, places.whole_high))
     more: NDArray[np.float32] = np.maximum(0, high - low - 1).astype(np.float32)
     return more

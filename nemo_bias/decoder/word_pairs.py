@@ -9,49 +9,53 @@ from __future__ import annotations
 
 import importlib.resources
 import math
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from nemo_bias.decoder.language_model import Speller
+from nemo_bias.decoder.vocabulary import WORD_START
 from nemo_bias.languages import ENGLISH
 
-# From two words in lower case, of which the second comes next, to their tie in nats; 0 for a pair that is not known.
+# From two words, as `plain` makes them, of which the second comes next, to their tie in nats; 0 for an unknown pair.
 Ties = Callable[[str, str], float]
 
 STRONGEST = 30.0  # nats; none is as strong in fewer than 10 ** 13 words
-TYPICAL = 1.0  # stands for ties of which nothing is known
+TYPICAL = 0.3  # nats, the mean on English development data; stands for all ties of other languages
 FEWEST = 2  # times that a pair must occur in a text of the user's; once may be chance
+# SymSpell's counts are of a text with so many words; those of pairs are this many times too high.
+ENGLISH_WORDS, PAIR_SCALE = 1_024_908_267_229, 64
+
+_SPELLER = Speller(cased=False, apostrophes=True)
+_READING = threading.Lock()
 
 
 class _Counts(NamedTuple):
     words: Mapping[str, int]
-    pairs: Mapping[tuple[str, str], int]
+    pairs: Mapping[str, int]  # of words with a space between
     total: int  # of all words
 
     def tie(self, first: str, second: str) -> float:
-        together = self.pairs.get((first, second), 0)
-        if not together or first not in self.words or second not in self.words:
+        together = self.pairs.get(f"{first} {second}")
+        if together is None or first not in self.words or second not in self.words:
             return 0.0
-        by_chance = self.words[first] * self.words[second] / self.total
-        return min(STRONGEST, max(0.0, math.log(together / by_chance)))
+        return min(STRONGEST, max(0.0, math.log(together * self.total / (self.words[first] * self.words[second]))))
 
 
-def word_ties(source: str) -> Ties | None:
+def word_ties(source: str) -> Ties:
     """The ties of words in a language, or in a text.
 
     Args:
-        source: as for `frequencies.word_frequencies`. Of languages only English is known: by the Google Books n-grams that
-            the package symspellpy (Garbe 2017) holds. They are read when the first pair is asked for.
-
-    Returns:
-        None if nothing is known of the language.
+        source: as for `frequencies.word_frequencies`. Of languages only English is known, by the counts that the package
+            symspellpy (Garbe 2017) holds; they are read when the first pair is asked for. All ties of others are `TYPICAL`.
     """
     if Path(source).is_file():
         return _counted(source).tie
-    return (lambda first, second: _english().tie(first, second)) if source == ENGLISH else None
+    return _english_tie if source == ENGLISH else lambda first, second: TYPICAL
 
 
 def strongest_tie(words: Sequence[str], low: int, high: int, phrase: str, ties: Ties) -> float:
@@ -68,38 +72,70 @@ def strongest_tie(words: Sequence[str], low: int, high: int, phrase: str, ties: 
         Nats, from 0 to `STRONGEST`.
     """
     own = set(map(plain, phrase.split()))
-    gone = [low <= k < high and word not in own for k, word in enumerate(words)]
-    parted = [k for k in range(max(1, low), min(len(words), high + 1)) if low == high or gone[k - 1] or gone[k]]
+
+    def gone(k: int) -> bool:
+        return low <= k < high and words[k] not in own
+
+    parted = (k for k in range(max(1, low), min(len(words), high + 1)) if low == high or gone(k - 1) or gone(k))
     return max((ties(words[k - 1], words[k]) for k in parted), default=0.0)
 
 
+class SpacedWords:
+    """The words of a text as they stand between spaces; those without letters are none.
+
+    Args:
+        pieces: of the text's tokens.
+
+    Attributes:
+        words: each as `plain` makes it.
+    """
+
+    def __init__(self, pieces: Sequence[str]) -> None:
+        written = [plain(word) for word in "".join(pieces).split(WORD_START)]
+        before = [0, *accumulate(int(word != "") for word in written)]
+        spaces = [0, *accumulate(piece.count(WORD_START) for piece in pieces)]
+        self.words = [word for word in written if word]
+        self._begin = [before[n + piece.startswith(WORD_START)] for n, piece in zip(spaces, pieces, strict=False)]
+        self._begin.append(len(self.words))
+        self._end = [before[n + 1] for n in spaces[1:]]
+
+    def of_tokens(self, low: int, high: int) -> tuple[int, int]:
+        """The words in which some tokens lie: the first, and the one after the last; without tokens, the next word twice."""
+        return self._begin[low], self._end[high - 1] if low < high else self._begin[low]
+
+
+@lru_cache(maxsize=1 << 17)
 def plain(word: str) -> str:
     """A word in lower case without marks of punctuation."""
-    return "".join(character for character in word.lower() if character.isalnum() or character == "'")
+    return _SPELLER.key(word)
 
 
 @lru_cache(maxsize=4)
 def _counted(path: str) -> _Counts:
     words: Counter[str] = Counter()
-    pairs: Counter[tuple[str, str]] = Counter()
+    pairs: Counter[str] = Counter()
     with Path(path).open(encoding="utf-8") as lines:
         for line in lines:
             own = [word for word in map(plain, line.split()) if word]
             words.update(own)
-            pairs.update(pairwise(own))
-    return _Counts(words, {pair: count for pair, count in pairs.items() if count >= FEWEST}, max(1, words.total()))
+            pairs.update(map(" ".join, pairwise(own)))
+    return _Counts(words, {pair: count for pair, count in pairs.items() if count >= FEWEST}, words.total())
+
+
+def _english_tie(first: str, second: str) -> float:
+    with _READING:  # else each thread would read the files
+        counts = _english()
+    return counts.tie(first, second)
 
 
 @lru_cache(maxsize=1)
 def _english() -> _Counts:
-    words = {word: count for (word,), count in _entries("frequency_dictionary_en_82_765.txt")}
-    pairs = {(first, second): count for (first, second), count in _entries("frequency_bigramdictionary_en_243_342.txt")}
-    return _Counts(words, pairs, sum(words.values()))
+    words = _counts_in("frequency_dictionary_en_82_765.txt")
+    pairs = _counts_in("frequency_bigramdictionary_en_243_342.txt")
+    return _Counts(words, {pair: count // PAIR_SCALE for pair, count in pairs.items()}, ENGLISH_WORDS)
 
 
-def _entries(name: str) -> Iterator[tuple[list[str], int]]:
-    """The lines of a file of symspellpy: one word or two, and how often they occur."""
-    file = importlib.resources.files("symspellpy") / name
-    for line in file.read_text(encoding="utf-8-sig").splitlines():
-        *words, count = line.split()
-        yield words, int(count)
+def _counts_in(name: str) -> dict[str, int]:
+    """A file of symspellpy: on each line one word or two, and how often they occur."""
+    lines = (importlib.resources.files("symspellpy") / name).read_text(encoding="utf-8-sig").splitlines()
+    return {text: int(count) for text, _, count in (line.rpartition(" ") for line in lines)}
