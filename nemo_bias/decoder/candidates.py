@@ -355,7 +355,7 @@ class CandidateFinder:
         entities: CompiledList,
         asked: NDArray[np.bool_],
     ) -> NDArray[np.float32]:
-        """[n] the strongest tie that arcs of some forms part; 0 where that is not asked, or nobody knows."""
+        """[n] the strongest tie that arcs of some forms part; 0 where that is not asked, or without ties."""
         tied = np.zeros(len(number), np.float32)
         if self.ties is not None and asked.any():
             text = SpacedWords([self._vocabulary.pieces[token] for token in words.token.tolist()])
