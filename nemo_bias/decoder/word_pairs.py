@@ -92,16 +92,16 @@ class SpacedWords:
 
     def __init__(self, pieces: Sequence[str]) -> None:
         written = [plain(word) for word in "".join(pieces).split(WORD_START)]
-        before = [0, *accumulate(int(word != "") for word in written)]
-        spaces = [0, *accumulate(piece.count(WORD_START) for piece in pieces)]
         self.words = [word for word in written if word]
-        self._begin = [before[n + piece.startswith(WORD_START)] for n, piece in zip(spaces, pieces, strict=False)]
-        self._begin.append(len(self.words))
-        self._end = [before[n + 1] for n in spaces[1:]]
+        self._before = [0, *accumulate(int(word != "") for word in written)]
+        self._spaces = [0, *accumulate(piece.count(WORD_START) for piece in pieces)]
+        self._pieces = pieces
 
     def of_tokens(self, low: int, high: int) -> tuple[int, int]:
         """The words in which some tokens lie: the first, and the one after the last; without tokens, the next word twice."""
-        return self._begin[low], self._end[high - 1] if low < high else self._begin[low]
+        opens = low < len(self._pieces) and self._pieces[low].startswith(WORD_START)
+        begin = self._before[self._spaces[low] + (opens or low == len(self._pieces))]
+        return begin, self._before[self._spaces[high] + 1] if low < high else begin
 
 
 @lru_cache(maxsize=1 << 17)
@@ -122,6 +122,7 @@ def _counted(path: str) -> _Counts:
     return _Counts(words, {pair: count for pair, count in pairs.items() if count >= FEWEST}, words.total())
 
 
+@lru_cache(maxsize=1 << 17)
 def _english_tie(first: str, second: str) -> float:
     with _READING:  # else each thread would read the files
         counts = _english()
