@@ -150,7 +150,6 @@ class CandidateFinder:
 
     Attributes:
         frequencies: of ordinary words; None: without.
-        ties: of ordinary words; None: without.
         sounds: how words are said; None: without.
 
     Raises:
@@ -159,7 +158,7 @@ class CandidateFinder:
 
     def __init__(self, vocabulary: Vocabulary, options: DecodingOptions, language_model: LanguageModel | None) -> None:
         self.frequencies = word_frequencies(options.frequency_source) if options.frequency_source else None
-        self.ties = word_ties(options.frequency_source) if options.frequency_source else None
+        self._word_ties = word_ties(options.frequency_source) if options.frequency_source else None
         self.sounds = word_sounds(options.pronunciation_source) if options.pronunciation_source else None
         self._vocabulary = vocabulary
         self._options = options
@@ -357,11 +356,11 @@ class CandidateFinder:
     ) -> NDArray[np.float32]:
         """[n] the strongest tie that arcs of some forms part; 0 where that is not asked, or without ties."""
         tied = np.zeros(len(number), np.float32)
-        if self.ties is not None and asked.any():
+        if self._word_ties is not None and asked.any():
             text = SpacedWords([self._vocabulary.pieces[token] for token in words.token.tolist()])
             for k in np.flatnonzero(asked).tolist():
                 low, high = text.of_tokens(int(places.whole_low[number[k]]), int(places.whole_high[number[k]]))
-                tied[k] = strongest_tie(text.words, low, high, entities.written_as[forms[k]], self.ties)
+                tied[k] = strongest_tie(text.words, low, high, entities.written_as[forms[k]], self._word_ties)
         return tied
 
     def _at_risk(

@@ -79,7 +79,6 @@ TERM_COUNT = len(TERMS)
 STAKES = ("constant", "characters", "confidence", "common", "tie")
 OF_STAKES = [list(TERMS).index(term) for term in STAKES]
 COMMONEST = np.float32(9.0)  # the highest value of `common`: a text of one word only
-CLOSEST = np.float32(STRONGEST)  # the highest value of `tie`
 VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
     (True, True): "all",
     (False, True): "without_frequencies",
@@ -252,6 +251,8 @@ def most_of_texts(terms, weights, looked_up, more):  # type: ignore[no-untyped-d
         sure = own[COMMON_AND_SURE] + more[n] * max(np.float32(0), own[COMMON_AND_MORE])
         common = own[COMMON] + terms[n, CONFIDENT] * sure
         most[n] = (
-            max(np.float32(0), own[SOUND]) + COMMONEST * max(np.float32(0), common) + CLOSEST * max(np.float32(0), own[TIE])
+            max(np.float32(0), own[SOUND])
+            + COMMONEST * max(np.float32(0), common)
+            + STRONGEST * max(np.float32(0), own[TIE])
         )
     return most
