@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,9 +22,17 @@ from nemo_bias.decoder.probability import (
 )
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import character_vocabulary
-from nemo_bias.evaluation.arc_sets import ArcSet, losing_arcs
+from nemo_bias.evaluation.arc_sets import ArcSet, losing_arcs, repeats_of
 from nemo_bias.evaluation.calibration import SetResult, bins_by_regime, calibration_markdown, risk_bins_by_regime
-from nemo_bias.evaluation.evidence_fit import FOLDS, KNOWN, columns_of, design_matrix, fit_files, logistic_regression
+from nemo_bias.evaluation.evidence_fit import (
+    FOLDS,
+    KNOWN,
+    arc_weights,
+    columns_of,
+    design_matrix,
+    fit_files,
+    logistic_regression,
+)
 
 
 def made_up_arcs(seed: int, adapter: bool, sounds: bool = True, phones: bool = False, count: int = 4000) -> ArcSet:
@@ -49,6 +58,7 @@ def made_up_arcs(seed: int, adapter: bool, sounds: bool = True, phones: bool = F
     return ArcSet(
         *("made up", "ls", "1,000", 1.0, adapter, phones, sounds, False),
         *(terms, looked_up, right, terms[:, OF_STAKES], always, always, loses, utterance, certainty),
+        repeats=np.ones(200),
     )
 
 
@@ -122,6 +132,17 @@ def test_the_design_matrix_and_the_decoder_weigh_alike(tmp_path):
         at = weights.at(arcs.certainty[arcs.utterance[k]], adapter=True, phones=True, language_model=False)
         (odds,) = log_odds_of(arcs.terms[k : k + 1], at, arcs.looked_up[k : k + 1])
         assert odds == pytest.approx(expected[k], abs=1e-2)
+
+
+def test_utterances_that_say_the_same_count_as_one():
+    arcs = made_up_arcs(8, adapter=False, count=400)
+    names = [[f"name {u}"] for u in range(60, 150)]
+    entities = [["knit"]] * 50 + [["knit", f"name {u}"] for u in range(50, 60)] + names + [[]] * 50
+    repeats = repeats_of(entities)
+    assert repeats.tolist() == [60.0] * 50 + [30.5] * 10 + [1.0] * 140
+    weights = arc_weights(replace(arcs, repeats=repeats, weight=3.0))
+    assert weights[arcs.right].sum() == pytest.approx(300)
+    assert weights[arcs.utterance < 50] == pytest.approx(weights[arcs.utterance >= 60][0] / 60)
 
 
 def test_a_set_without_right_arcs_is_refused(tmp_path):

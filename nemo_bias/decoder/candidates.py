@@ -33,6 +33,7 @@ from nemo_bias.decoder.probability import (
     OF_PHONES,
     OF_STAKES,
     OF_TEXTS,
+    SOUNDALIKE,
     STAKES,
     UNINTELLIGIBLE,
     certainty_of,
@@ -43,6 +44,7 @@ from nemo_bias.decoder.probability import (
 )
 from nemo_bias.decoder.risk import log_odds_asked_for, risks_of
 from nemo_bias.decoder.selection import Slots, best_of_entities, candidates_of, slots_of
+from nemo_bias.decoder.soundalikes import ordinary_words
 from nemo_bias.decoder.sounds import sound_distances, word_sounds
 from nemo_bias.decoder.spotter import NO_ARCS, EntityArcs, find_arcs
 from nemo_bias.decoder.vocabulary import Vocabulary
@@ -50,6 +52,7 @@ from nemo_bias.decoder.word_pairs import SpacedWords, strongest_tie, word_ties
 from nemo_bias.decoder.words import GreedyWords, greedy_words
 from nemo_bias.decoder.writing import as_written
 from nemo_bias.pronunciation.distance import packed
+from nemo_bias.pronunciation.phones import Phones
 
 
 class Candidates(NamedTuple):
@@ -170,6 +173,18 @@ class CandidateFinder:
             with_sounds=self.sounds is not None,
         )
 
+    def likeness(self, phrases: Sequence[str], pronunciations: Sequence[Sequence[Phones]]) -> NDArray[np.float32] | None:
+        """[phrases] how common the ordinary words are that each sounds like; None if nobody knows.
+
+        Args:
+            phrases: of a list.
+            pronunciations: those of each phrase.
+        """
+        frequencies, sounds = self._options.frequency_source, self._options.pronunciation_source
+        if frequencies is None or sounds is None:
+            return None
+        return ordinary_words(frequencies, sounds).likeness(phrases, pronunciations)
+
     def find(self, frames: UtteranceFrames, entities: CompiledList, worth_keeping: float) -> Candidates:
         """The candidates of an utterance.
 
@@ -265,6 +280,7 @@ class CandidateFinder:
         forms = arcs.phrase
         number, rivals = candidates_of(arcs, placed.places, facts, entities.phrase_of[forms], entities.respelled[forms])
         terms = fact_terms_of(facts, number, rivals, len(entities))
+        terms[:, SOUNDALIKE] = entities.likeness[entities.phrase_of[forms[number]]]
         if self._listens(frames):
             terms[:, OF_PHONES] = self._phone_terms(placed, number)
         if self._language_model is not None and len(number):

@@ -36,9 +36,9 @@ class DecodingOptions:
     )
     word_frequencies: Optional[str] = option(  # noqa: UP045
         AUTO,
-        "how common the words are that a name would replace, and whether they belong together with their neighbours; auto: "
-        "as wordfreq knows of the language, and symspellpy of English; or a file of ordinary text, a sentence a line, or "
-        "the code of another language; null: that does not matter",
+        "how common the words are that a name would replace, or sounds like, and whether they belong together with their "
+        "neighbours; auto: as wordfreq knows of the language, and symspellpy of English; or a file of ordinary text, a "
+        "sentence a line, or the code of another language; null: that does not matter",
     )
     pronunciations: Optional[str] = option(  # noqa: UP045
         AUTO,

@@ -34,6 +34,7 @@ class CompiledList:
         automaton: the forms in a model's tokens.
         pronunciations: [phrases] of each phrase, [phones] arrays; none where nobody knows how it is said.
         index: of the pronunciations.
+        likeness: [phrases] how common the ordinary words are that each sounds like, see `soundalikes`; 0 if none.
         classes: [phrases] the kind of each entity, "" if none.
         suppressed: phrases that are kept out of the text, in lower case, with their weights, below 0; none of `phrases`.
     """
@@ -48,6 +49,7 @@ class CompiledList:
     automaton: EntityAutomaton
     pronunciations: tuple[tuple[NDArray[np.int32], ...], ...]
     index: PronunciationIndex
+    likeness: NDArray[np.float32]
     classes: tuple[str, ...]
     suppressed: Mapping[str, float] = field(default_factory=dict)
 
@@ -112,7 +114,7 @@ class CompiledList:
     def joined(self, other: CompiledList) -> CompiledList:
         """Both lists as one, `other` behind.
 
-        A phrase that is in both is one entity, with the better weight and the pronunciations of both.
+        A phrase that is in both is one entity, with the better weight, and said as in either.
         """
         suppressed = {**self.suppressed, **other.suppressed}
         if not len(self) or not len(other):
@@ -120,6 +122,8 @@ class CompiledList:
         entity = np.array([self._position.get(phrase, len(self) + k) for k, phrase in enumerate(other.phrases)], np.int32)
         weights = np.concatenate([self.weights, other.weights])
         np.maximum.at(weights, entity, other.weights)
+        likeness = np.concatenate([self.likeness, other.likeness])
+        np.maximum.at(likeness, entity, other.likeness)
         pronunciations = [*self.pronunciations, *other.pronunciations]
         for own, first in zip(other.pronunciations, entity.tolist(), strict=True):
             if first < len(self):
@@ -135,6 +139,7 @@ class CompiledList:
             join_automata(self.automaton, other.automaton),
             tuple(pronunciations),
             self.index.joined(other.index, entity),
+            likeness,
             self.classes + other.classes,
             suppressed,
         )
@@ -148,6 +153,7 @@ def compile_list(
     pronunciations: Sequence[Sequence[Phones]] | None = None,
     variants: Sequence[Sequence[Variant]] | None = None,
     classes: Sequence[str] | None = None,
+    likeness: NDArray[np.float32] | None = None,
 ) -> CompiledList:
     """Compiles distinct phrases, written in a model's characters.
 
@@ -159,6 +165,7 @@ def compile_list(
         pronunciations: [phrases] the phone ids of the ways in which each phrase may be said; by default none is known.
         variants: [phrases] further forms of each phrase, of which none is a phrase; by default there are none.
         classes: [phrases] the kind of each entity; by default none has one.
+        likeness: [phrases] how common the ordinary words are that each sounds like; by default there are none.
 
     Raises:
         ValueError: a phrase is empty or occurs twice, or the numbers differ.
@@ -188,6 +195,7 @@ def compile_list(
         compile_automaton(tuple(owner), vocabulary),
         tuple(tuple(np.array(phones, np.int32) for phones in own) for own in said),
         index_of(said),
+        np.zeros(len(phrases), np.float32) if likeness is None else likeness,
         tuple(classes or [""] * len(phrases)),
     )
 

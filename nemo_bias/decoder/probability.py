@@ -60,6 +60,7 @@ TERMS = {
     "lift": "nats by which an adapter raised the arc",
     "root_lift": "the square root of that",
     "variant_cost": "nats that the variant of the entity costs that was found; a log-probability, so its weight is -1",
+    "soundalike": "how common the ordinary words are that the phrase sounds like (`soundalikes`; Zipf scale)",
     "sound": "distance between how the phrase and what it replaces are said (`pronunciation.distance`)",
     "common": "how common the rarest replaced word is in ordinary text (Zipf scale, 0 to 8; 0: unknown)",
     "common_and_sure": "that times the confidence",
@@ -71,6 +72,7 @@ TERMS = {
 CONFIDENT, SOUND, COMMON, COMMON_AND_SURE, COMMON_AND_MORE, TIE = map(
     list(TERMS).index, ("confidence", "sound", "common", "common_and_sure", "common_and_more", "tie")
 )
+SOUNDALIKE = list(TERMS).index("soundalike")
 OF_TEXTS = slice(SOUND, TIE + 1)  # kinds of terms
 OF_PHONES = slice(OF_TEXTS.stop, OF_TEXTS.stop + len(PHONE_TERMS))
 OF_LANGUAGE = slice(OF_PHONES.stop, len(TERMS))

@@ -105,10 +105,11 @@ class BiasedBeamSearch:
             below = {phrase.lower(): weight for phrase, weight in zip(phrases, weights, strict=True) if weight < 0}
             return replace(compiled, suppressed=below)
         pronunciations = None if self._finder.sounds is None else self._finder.sounds.entities(known)
+        likeness = None if pronunciations is None else self._finder.likeness(phrases, pronunciations)
         variants = self.variants(known, phrases).variants if self.options.variants else None
         classes = [entity.entity_class for entity in known]
         self._note_classes(classes)
-        return compile_list(phrases, self.vocabulary, weights, names, pronunciations, variants, classes)
+        return compile_list(phrases, self.vocabulary, weights, names, pronunciations, variants, classes, likeness)
 
     def variants(self, entities: Sequence[Entity], phrases: Sequence[str]) -> VariantList:
         """The variants that entities are also found as, see `generate_variants`; none for methods other than ``arcs``.

@@ -8,6 +8,7 @@ of checkpoints are in `nemo_bias.evaluation.regimes`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,6 +129,7 @@ class ArcSet:
         loses: [n] whether the arc, alone in the greedy text, makes right words wrong; False where it is not plausible.
         utterance: [n] in which each arc was found, from 0, rising.
         certainty: [U] of each utterance.
+        repeats: [U] in how many of the utterances its entities are said, on average; 1 if it has none.
     """
 
     regime: str
@@ -147,6 +149,7 @@ class ArcSet:
     loses: NDArray[np.bool_]
     utterance: NDArray[np.int64]
     certainty: NDArray[np.float64]
+    repeats: NDArray[np.float64]
 
     @property
     def name(self) -> str:
@@ -244,7 +247,18 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
         loses=np.concatenate(loses),
         utterance=np.repeat(np.arange(len(all_evidence)), [len(each.found.phrase) for each in all_evidence]),
         certainty=np.array([each.found.certainty for each in all_evidence]),
+        repeats=repeats_of([item["entities"] for item in experiment.items]),
     )
+
+
+def repeats_of(entities: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """[U] in how many of U utterances the entities of each are said, on average; 1 if it has none.
+
+    Args:
+        entities: [U] of each utterance.
+    """
+    said = Counter(entity for own in entities for entity in set(own))
+    return np.array([np.mean([said[entity] for entity in set(own)]) if own else 1.0 for own in entities], np.float64)
 
 
 def right_arcs(evidence: ArcEvidence, reference: Words, index: PhraseIndex) -> NDArray[np.bool_]:

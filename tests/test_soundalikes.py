@@ -1,0 +1,82 @@
+"""How common the ordinary words are that an entity sounds like."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import speak, weights_file
+
+from nemo_bias.decoder import soundalikes
+from nemo_bias.decoder.config import DecodingOptions
+from nemo_bias.decoder.search import BiasedBeamSearch
+from nemo_bias.decoder.soundalikes import PER_DISTANCE, OrdinaryWords, ordinary_words
+from nemo_bias.decoder.sounds import word_sounds
+from nemo_bias.decoder.vocabulary import character_vocabulary
+from nemo_bias.pronunciation.distance import feature_costs, phone_distance
+
+FREQUENCIES = {"really": 6.0, "reel": 4.0, "sea": 5.0, "see": 5.5, "window": 5.0}
+
+
+def likeness(*phrases: str, words=FREQUENCIES) -> list[float]:
+    sounds = word_sounds("en")
+    said = [tuple(each.phones for each in own) for own in sounds.words(phrases)]
+    return OrdinaryWords(list(words), words.__getitem__, sounds).likeness(phrases, said).tolist()
+
+
+def test_the_strongest_rival_tells():
+    assert likeness("reelly", "sie", "zzyzx", "port moresby") == [6.0, 5.5, 0.0, 0.0]
+
+
+def test_a_word_counts_the_less_the_farther_it_is():
+    sounds = word_sounds("en")
+    reely, really = (sounds.words([word])[0][0].phones for word in ("reeling", "really"))
+    distance = phone_distance(np.array(reely), np.array(really), feature_costs())
+    assert 0 < distance < 0.3
+    assert likeness("reeling", words={"really": 6.0}) == [pytest.approx(6 - PER_DISTANCE * distance, abs=1e-3)]
+    assert likeness("reeling", words={"really": 1.0}) == [0.0]
+
+
+@pytest.mark.parametrize("phrase", ["really", "Really", "see Wainwright"])
+def test_a_phrase_is_not_like_its_own_words(phrase):
+    assert likeness(phrase, words={"really": 6.0, "wainwright": 5.0}) == [0.0]
+
+
+def test_what_cannot_be_said_is_like_nothing():
+    assert likeness("东京", "") == [0.0, 0.0]
+    assert likeness("reelly", words={}) == [0.0]
+
+
+def test_english_is_pronounced_once():
+    """Whatever the number of threads that ask first."""
+    soundalikes._pronounced.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: ordinary_words("en", "en"), range(8)))
+    assert len({id(each) for each in found}) == 1 and soundalikes._pronounced.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"word_frequencies": None}, {"pronunciations": None}, {"language": "de"}])
+def test_lists_know_it_where_words_and_sounds_are_known(subwords, options):
+    compiled = BiasedBeamSearch(subwords, DecodingOptions(**options)).compile(["reelly", "katharina"])
+    assert compiled.likeness == pytest.approx([0, 0] if options else [5.97, 0.52], abs=0.01)
+
+
+def test_joined_lists_keep_it(subwords):
+    search = BiasedBeamSearch(subwords)
+    first, second = search.compile(["katharina", "reelly"]), search.compile(["carling", "katharina"])
+    whole = search.compile(["katharina", "reelly", "carling"])
+    joined = first.joined(second)
+    assert joined.likeness[[0, 1, 2]].tolist() == whole.likeness.tolist()
+
+
+def test_it_is_evidence_whatever_an_entity_replaces(tmp_path):
+    """Of two names that fit as well, the one that sounds like a common word is the less likely."""
+    evidence = weights_file(tmp_path / "evidence.json", constant=3, soundalike=-1)
+    characters = character_vocabulary([" ", *"aehklnrsty"])
+    search = BiasedBeamSearch(characters, DecodingOptions(evidence_file=evidence, variants=[]), threads=1)
+    log_odds = {}
+    for heard, listed in (("reells", "reelly"), ("kathars", "katharn")):
+        entities = search.compile([listed])
+        found = search.evidence(speak(characters, list(heard)), entities).found
+        (odds,) = {float(each) for each in found.log_odds}
+        log_odds[listed] = odds + float(entities.likeness[0])
+    assert log_odds["reelly"] == pytest.approx(log_odds["katharn"]) == pytest.approx(3)
