@@ -22,7 +22,7 @@ from nemo_bias.decoder.probability import (
 )
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.vocabulary import character_vocabulary
-from nemo_bias.evaluation.arc_sets import ArcSet, losing_arcs, repeats_of
+from nemo_bias.evaluation.arc_sets import ArcSet, losing_arcs, shares_of
 from nemo_bias.evaluation.calibration import SetResult, bins_by_regime, calibration_markdown, risk_bins_by_regime
 from nemo_bias.evaluation.evidence_fit import (
     FOLDS,
@@ -58,7 +58,7 @@ def made_up_arcs(seed: int, adapter: bool, sounds: bool = True, phones: bool = F
     return ArcSet(
         *("made up", "ls", "1,000", 1.0, adapter, phones, sounds, False),
         *(terms, looked_up, right, terms[:, OF_STAKES], always, always, loses, utterance, certainty),
-        repeats=np.ones(200),
+        shares=np.ones(200),
     )
 
 
@@ -135,18 +135,32 @@ def test_the_design_matrix_and_the_decoder_weigh_alike(tmp_path):
 
 
 def test_utterances_that_say_the_same_count_as_one():
+    shares = shares_of([["knit"]] * 3 + [["knit", "purl"]] + [["bourbon"], []])
+    assert shares == pytest.approx([0.25] * 3 + [0.4] + [1, (0.75 + 0.4 + 1) / 5])
+    assert shares_of([[], []]).tolist() == [1, 1]
+
+
+def test_the_right_arcs_of_a_set_weigh_as_much_as_its_regime():
     arcs = made_up_arcs(8, adapter=False, count=400)
-    names = [[f"name {u}"] for u in range(60, 150)]
-    entities = [["knit"]] * 50 + [["knit", f"name {u}"] for u in range(50, 60)] + names + [[]] * 50
-    repeats = repeats_of(entities)
-    assert repeats.tolist() == [60.0] * 50 + [30.5] * 10 + [1.0] * 140
-    weights = arc_weights(replace(arcs, repeats=repeats, weight=3.0))
+    shares = np.where(np.arange(200) < 50, 0.1, 1.0)
+    weights = arc_weights(replace(arcs, shares=shares, weight=3.0))
     assert weights[arcs.right].sum() == pytest.approx(300)
-    assert weights[arcs.utterance < 50] == pytest.approx(weights[arcs.utterance >= 60][0] / 60)
+    assert weights[arcs.utterance < 50] == pytest.approx(weights[arcs.utterance >= 50][0] / 10)
 
 
-def test_a_set_without_right_arcs_is_refused(tmp_path):
-    arcs = made_up_arcs(6, adapter=False, count=50)
+def test_names_that_are_said_again_and_again_leave_the_probability_as_it_is():
+    """Whether the other utterances have entities or not."""
+    rng = np.random.default_rng(9)
+    arcs = made_up_arcs(9, adapter=False)
+    right = (arcs.utterance < 100) & (rng.random(len(arcs.right)) < 0.5)
+    entities = [["knit"]] * 100 + [[]] * 100
+    weights = arc_weights(replace(arcs, right=right, shares=shares_of(entities)))
+    assert np.average(right, weights=weights) == pytest.approx(right.mean())
+
+
+@pytest.mark.parametrize("language_model", [False, True])
+def test_a_set_without_right_arcs_is_refused(language_model, tmp_path):
+    arcs = replace(made_up_arcs(6, adapter=False, count=50), language_model=language_model)
     arcs.right[:] = False
     with pytest.raises(ValueError, match="made up, ls, 1,000 distractors: none of 50 arcs is right"):
         fit_files([arcs], tmp_path / "evidence.json", tmp_path)

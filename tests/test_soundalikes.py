@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from conftest import speak, weights_file
 
-from nemo_bias.decoder import soundalikes
+from nemo_bias.decoder import candidates, soundalikes
 from nemo_bias.decoder.config import DecodingOptions
+from nemo_bias.decoder.entity_list import compile_list
 from nemo_bias.decoder.search import BiasedBeamSearch
 from nemo_bias.decoder.soundalikes import PER_DISTANCE, OrdinaryWords, ordinary_words
 from nemo_bias.decoder.sounds import word_sounds
@@ -41,6 +42,11 @@ def test_a_phrase_is_not_like_its_own_words(phrase):
     assert likeness(phrase, words={"really": 6.0, "wainwright": 5.0}) == [0.0]
 
 
+@pytest.mark.parametrize(("phrase", "read"), [("e-mail", "email"), ("Mr.", "mister"), ("1st", "first"), ("F.B.I.", "fbi")])
+def test_a_phrase_with_marks_or_digits_is_not_like_its_reading(phrase, read):
+    assert likeness(phrase, words={read: 6.0}) == [0.0]
+
+
 def test_what_cannot_be_said_is_like_nothing():
     assert likeness("东京", "") == [0.0, 0.0]
     assert likeness("reelly", words={}) == [0.0]
@@ -54,18 +60,42 @@ def test_english_is_pronounced_once():
     assert len({id(each) for each in found}) == 1 and soundalikes._pronounced.cache_info().misses == 1
 
 
-@pytest.mark.parametrize("options", [{}, {"word_frequencies": None}, {"pronunciations": None}, {"language": "de"}])
+def test_placeholders_of_numbers_are_no_words():
+    assert ordinary_words("en", "en").likeness(["zero"], [word_sounds("en").words(["zero"])[0][0][:1]])[0] < 4
+
+
+def test_words_of_a_text_have_no_marks(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text('"Paris, Paris!" he said. (Paris.)\n')
+    options = DecodingOptions(word_frequencies=str(text))
+    paris, parris = BiasedBeamSearch(character_vocabulary([" ", *"aiprs"]), options).compile(["paris", "parris"]).likeness
+    assert paris == 0 and parris > 7
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"word_frequencies": None}, {"pronunciations": None}, {"language": "de"}, {"method": "adaptive"}]
+)
 def test_lists_know_it_where_words_and_sounds_are_known(subwords, options):
     compiled = BiasedBeamSearch(subwords, DecodingOptions(**options)).compile(["reelly", "katharina"])
     assert compiled.likeness == pytest.approx([0, 0] if options else [5.97, 0.52], abs=0.01)
 
 
-def test_joined_lists_keep_it(subwords):
+def test_words_are_not_pronounced_for_nothing(subwords, monkeypatch):
+    monkeypatch.setattr(candidates, "ordinary_words", pytest.fail)
     search = BiasedBeamSearch(subwords)
-    first, second = search.compile(["katharina", "reelly"]), search.compile(["carling", "katharina"])
-    whole = search.compile(["katharina", "reelly", "carling"])
+    assert not len(search.compile([])) and not len(search.compile(["reelly"], [-1.0]))
+
+
+def test_joined_lists_keep_the_greater(subwords):
+    first = compile_list(["a", "b"], subwords, likeness=np.array([1, 2], np.float32))
+    second = compile_list(["c", "a", "b"], subwords, likeness=np.array([3, 4, 1], np.float32))
     joined = first.joined(second)
-    assert joined.likeness[[0, 1, 2]].tolist() == whole.likeness.tolist()
+    assert dict(zip(joined.phrases[:3], joined.likeness.tolist(), strict=False)) == {"a": 4, "b": 2, "c": 3}
+
+
+def test_another_number_of_likenesses_is_refused(subwords):
+    with pytest.raises(ValueError, match="2 phrases, but 2 weights, 2 names, pronunciations of 2 and likeness of 1"):
+        compile_list(["a", "b"], subwords, likeness=np.zeros(1, np.float32))
 
 
 def test_it_is_evidence_whatever_an_entity_replaces(tmp_path):

@@ -174,14 +174,14 @@ class CandidateFinder:
         )
 
     def likeness(self, phrases: Sequence[str], pronunciations: Sequence[Sequence[Phones]]) -> NDArray[np.float32] | None:
-        """[phrases] how common the ordinary words are that each sounds like; None if nobody knows.
+        """[phrases] how common the ordinary words are that each sounds like; None if nobody knows, or asks.
 
         Args:
             phrases: of a list.
             pronunciations: those of each phrase.
         """
         frequencies, sounds = self._options.frequency_source, self._options.pronunciation_source
-        if frequencies is None or sounds is None:
+        if frequencies is None or sounds is None or not phrases or self._options.method != "arcs":
             return None
         return ordinary_words(frequencies, sounds).likeness(phrases, pronunciations)
 

@@ -175,8 +175,9 @@ def compile_list(
     array = np.ones(len(phrases), np.float32) if weights is None else np.asarray(weights, np.float32)
     shown = tuple(phrases if names is None else names)
     said = [()] * len(phrases) if pronunciations is None else pronunciations
-    if array.shape != (len(phrases),) or not len(shown) == len(said) == len(phrases):
-        counts = f"{array.size} weights, {len(shown)} names and pronunciations of {len(said)}"
+    like = np.zeros(len(phrases), np.float32) if likeness is None else likeness
+    if array.shape != (len(phrases),) or not len(shown) == len(said) == len(like) == len(phrases):
+        counts = f"{array.size} weights, {len(shown)} names, pronunciations of {len(said)} and likeness of {len(like)}"
         raise ValueError(f"{len(phrases)} phrases, but {counts}")
     owner = {phrase: _Form(k, phrase) for k, phrase in enumerate(phrases)}
     if vocabulary.writes_both_cases:
@@ -195,7 +196,7 @@ def compile_list(
         compile_automaton(tuple(owner), vocabulary),
         tuple(tuple(np.array(phones, np.int32) for phones in own) for own in said),
         index_of(said),
-        np.zeros(len(phrases), np.float32) if likeness is None else likeness,
+        like,
         tuple(classes or [""] * len(phrases)),
     )
 

@@ -1,8 +1,8 @@
 """How common the ordinary words are that a phrase sounds like: who hears "reelly" has mostly heard "really".
 
 Such words stand in no list, but they are rivals of an entity wherever it is found, like its neighbours in the list. A word
-counts by its frequency on the Zipf scale, less `PER_DISTANCE` times its distance in sound, and the strongest one tells. That
-depends on the phrase alone, so it is computed once for a list.
+counts by its frequency on the Zipf scale, less `PER_DISTANCE` times its distance in sound, and the strongest of the
+`MOST_NEAREST` nearest tells. That depends on the phrase alone, so it is computed once for a list.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nemo_bias.pronunciation.phones import Phones
 LEAST_FREQUENCY = 4.0  # on the Zipf scale; English has 7,000 words that are as common
 PER_DISTANCE = 20.0  # what a distance of 1 takes off the frequency; fitted on development data, where 15 to 30 are alike
 MOST_NEAREST = 24  # words that are looked at for each phrase
-FARTHEST = 0.4  # distance; no word is common enough to count beyond it
+FARTHEST = 0.45  # distance; no word is common enough to count beyond it
 
 
 class OrdinaryWords:
@@ -45,7 +45,8 @@ class OrdinaryWords:
         """How common the words are that phrases sound like, on the Zipf scale.
 
         Args:
-            phrases: of any case; a word that a phrase holds is none that it only sounds like.
+            phrases: of any case. A word that a phrase holds is none that it only sounds like; nor is, of a phrase with
+                marks or digits ("e-mail", "1st"), a word that is said the same: so is it read.
             pronunciations: those of each phrase, of which the first counts.
 
         Returns:
@@ -58,8 +59,9 @@ class OrdinaryWords:
         found, distances = nearest(self._index, *heard, MOST_NEAREST, np.float32(FARTHEST))
         for (_, k), words, own_distances in zip(sounds, found.tolist(), distances.tolist(), strict=True):
             held = phrases[k].lower().split()
+            only_letters = all(word.replace("'", "").isalpha() for word in held)
             for word, distance in zip(words, own_distances, strict=True):
-                if word >= 0 and self._words[word] not in held:
+                if word >= 0 and self._words[word] not in held and (only_letters or distance > 0):
                     likeness[k] = max(likeness[k], self._frequency[word] - PER_DISTANCE * distance)
         return likeness
 
@@ -83,5 +85,6 @@ def ordinary_words(frequency_source: str, pronunciation_source: str) -> Ordinary
 
 @lru_cache(maxsize=4)
 def _pronounced(frequency_source: str, pronunciation_source: str) -> OrdinaryWords:
-    words = sorted(frequent_words(frequency_source, LEAST_FREQUENCY))
+    frequent = frequent_words(frequency_source, LEAST_FREQUENCY)
+    words = sorted(word for word in frequent if word.replace("'", "").isalpha())
     return OrdinaryWords(words, word_frequencies(frequency_source), word_sounds(pronunciation_source))

@@ -129,7 +129,7 @@ class ArcSet:
         loses: [n] whether the arc, alone in the greedy text, makes right words wrong; False where it is not plausible.
         utterance: [n] in which each arc was found, from 0, rising.
         certainty: [U] of each utterance.
-        repeats: [U] in how many of the utterances its entities are said, on average; 1 if it has none.
+        shares: [U] how much each utterance counts, see `shares_of`.
     """
 
     regime: str
@@ -149,7 +149,7 @@ class ArcSet:
     loses: NDArray[np.bool_]
     utterance: NDArray[np.int64]
     certainty: NDArray[np.float64]
-    repeats: NDArray[np.float64]
+    shares: NDArray[np.float64]
 
     @property
     def name(self) -> str:
@@ -247,18 +247,24 @@ def collect_arcs(regime: Regime, experiment: Experiment, options: DecodingOption
         loses=np.concatenate(loses),
         utterance=np.repeat(np.arange(len(all_evidence)), [len(each.found.phrase) for each in all_evidence]),
         certainty=np.array([each.found.certainty for each in all_evidence]),
-        repeats=repeats_of([item["entities"] for item in experiment.items]),
+        shares=shares_of([item["entities"] for item in experiment.items]),
     )
 
 
-def repeats_of(entities: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """[U] in how many of U utterances the entities of each are said, on average; 1 if it has none.
+def shares_of(entities: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """How much utterances count, so that those that say the same entities count as one.
 
     Args:
         entities: [U] of each utterance.
+
+    Returns:
+        [U] one by the number of utterances in which its entities are said, on average. Those without entities count as much
+        as others do on average, so that entities are as frequent as they were.
     """
     said = Counter(entity for own in entities for entity in set(own))
-    return np.array([np.mean([said[entity] for entity in set(own)]) if own else 1.0 for own in entities], np.float64)
+    shares = np.array([len(set(own)) / sum(said[entity] for entity in set(own)) if own else np.nan for own in entities])
+    shares[np.isnan(shares)] = np.nanmean(shares) if said else 1.0
+    return shares
 
 
 def right_arcs(evidence: ArcEvidence, reference: Words, index: PhraseIndex) -> NDArray[np.bool_]:

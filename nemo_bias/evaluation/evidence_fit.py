@@ -100,8 +100,14 @@ def design_matrix(arcs: ArcSet, columns: Sequence[Column]) -> NDArray[np.float64
 
 
 def arc_weights(arcs: ArcSet) -> NDArray[np.float64]:
-    """[n] how much each arc of a set counts in the fit, which has a right arc."""
-    weights: NDArray[np.float64] = 1 / arcs.repeats[arcs.utterance]
+    """[n] how much each arc of a set counts in the fit.
+
+    Raises:
+        ValueError: the set has no right arc.
+    """
+    if not arcs.right.any():
+        raise ValueError(f"{arcs.name}: none of {len(arcs.right)} arcs is right; is what is said in the list?")
+    weights = arcs.shares[arcs.utterance]
     weights *= 100 * arcs.weight / weights[arcs.right].sum()
     return weights
 
@@ -169,9 +175,6 @@ def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, with_sounds: boo
     Raises:
         ValueError: a set has no right arc, or no arc may lose words.
     """
-    for arcs in sets:
-        if not arcs.right.any():
-            raise ValueError(f"{arcs.name}: none of {len(arcs.right)} arcs is right; is what is said in the list?")
     columns = columns_of(with_frequencies, with_sounds)
     known = np.array([KNOWN.get(term, 0.0) for term in TERMS])
     used = [arcs.utterance % FOLDS != left_out for arcs in sets]
@@ -241,6 +244,9 @@ def fit_language_model(sets: Sequence[ArcSet], base: EvidenceWeights, left_out: 
         sets: arcs in texts that a language model chose, all with pronunciations or all without.
         base: the other weights.
         left_out: as in `fit_variant`.
+
+    Raises:
+        ValueError: a set has no right arc.
     """
     positions = [k for k, term in enumerate(TERMS) if term in LANGUAGE_MODEL_TERMS]
     without = replace(base, language_model=np.zeros(len(TERMS), np.float32))
