@@ -260,7 +260,7 @@ def test_language_model(model, clips, greedy):
     for before, after in zip(without, transcribe(model, clips, timestamps=True), strict=True):
         found += len(after.entity_spans)
         same = before.nbest[0].path == after.nbest[0].path
-        near = [any(span.start - 12 <= t <= span.end + 12 for span in after.entity_spans) for t in range(len(same))]
+        near = [any(span.start - 25 <= t <= span.end + 25 for span in after.entity_spans) for t in range(len(same))]
         assert all(same[t] or near[t] for t in range(len(same)))
         assert " ".join(word["word"] for word in after.timestamp["word"]) == after.text
     assert found > 10
