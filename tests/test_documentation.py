@@ -17,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 import nemo_bias
+from nemo_bias.decoder.probability import TERMS
 from nemo_bias.integration.decoding.config import BiasedBeamConfig, biased_beam_config
 from nemo_bias.integration.encoder.adapter_config import BiasingAdapterConfig
 from nemo_bias.options import typed_config
@@ -203,6 +204,12 @@ def source_strings():
                 yield node.value
             elif isinstance(node, ast.JoinedStr):
                 yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+
+
+def test_the_facts_of_the_evidence_are_told_as_they_are():
+    text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)
+    assert dict(rows) == TERMS
 
 
 def test_messages_that_are_explained_exist():
