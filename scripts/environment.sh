@@ -4,7 +4,10 @@
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${NEMO_BIAS_VENV:-$HOME/.cache/nemo_bias/venv}
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "nemo_bias needs Python 3.10 or newer" >&2; exit 1; }
+python3 -c 'import sys, tarfile; sys.exit(sys.version_info < (3, 10) or not hasattr(tarfile, "data_filter"))' || {
+    echo "$(command -v python3) is $(python3 --version); NeMo needs 3.10.12, 3.11.4 or newer to unpack checkpoints" >&2
+    exit 1
+}
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 install_nemo_bias() { # install_nemo_bias EXTRA: pip-installs this checkout with an optional extra, unless that is done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 
 import pytest
 from programs import DEMO, ROOT, clips_manifest, read_lines, run
@@ -132,3 +133,14 @@ def test_transcribe_says_what_is_missing(tmp_path):
     assert (
         shown.startswith(f"transcribe.py: {tmp_path / 'no.jsonl'}: the manifest cannot be read") and shown.count("\n") == 1
     )
+
+
+def test_a_python_that_nemo_cannot_use_is_refused_at_once(tmp_path):
+    """Before minutes of setting up: it lacks tarfile's filters."""
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.11.2\n')
+    python.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "NEMO_BIAS_VENV": str(tmp_path / "venv")}
+    refused = subprocess.run([ROOT / "scripts" / "quickstart"], env=environment, capture_output=True, text=True)
+    assert refused.returncode == 1 and not (tmp_path / "venv").exists()
+    assert f"{python} is Python 3.11.2; NeMo needs 3.10.12, 3.11.4 or newer" in refused.stderr
