@@ -19,9 +19,12 @@ FREQUENCIES = {"really": 6.0, "reel": 4.0, "sea": 5.0, "see": 5.5, "window": 5.0
 
 
 def likeness(*phrases: str, words=FREQUENCIES) -> list[float]:
-    sounds = word_sounds("en")
-    said = [tuple(each.phones for each in own) for own in sounds.words(phrases)]
-    return OrdinaryWords(list(words), words.__getitem__, sounds).likeness(phrases, said).tolist()
+    return likeness_to(OrdinaryWords(list(words), words.__getitem__, word_sounds("en")), *phrases)
+
+
+def likeness_to(words: OrdinaryWords, *phrases: str) -> list[float]:
+    said = [tuple(each.phones for each in own) for own in word_sounds("en").words(phrases)]
+    return words.likeness(phrases, said).tolist()
 
 
 def test_the_strongest_rival_tells():
@@ -61,7 +64,7 @@ def test_english_is_pronounced_once():
 
 
 def test_placeholders_of_numbers_are_no_words():
-    assert ordinary_words("en", "en").likeness(["zero"], [word_sounds("en").words(["zero"])[0][0][:1]])[0] < 4
+    assert likeness_to(ordinary_words("en", "en"), "zero")[0] < 4
 
 
 def test_words_of_a_text_have_no_marks(tmp_path):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import string
-from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 
+from nemo_bias.decoder.word_pairs import plain, text_counts
+
 # From a word in lower case to its frequency on the Zipf scale: the decimal logarithm of how often it occurs in a billion
 # words; 0 for a word that is not known.
 Frequencies = Callable[[str], float]
-
-_MARKS = string.punctuation + "“”„‘’‚«»…–—¿¡、。，！？"
 
 
 @lru_cache(maxsize=4)
@@ -29,11 +27,9 @@ def word_frequencies(source: str) -> Frequencies:
         ValueError: the source is neither.
     """
     if Path(source).is_file():
-        with Path(source).open(encoding="utf-8") as lines:
-            counts = Counter(_bare(word) for line in lines for word in line.split())
-        total = max(1, counts.total())
-        known = {word: max(0.0, math.log10(count / total * 1e9)) for word, count in counts.items()}
-        return lambda word: known.get(_bare(word), 0.0)
+        counts = text_counts(source)
+        known = {word: max(0.0, math.log10(count / counts.total * 1e9)) for word, count in counts.words.items()}
+        return lambda word: known.get(plain(word), 0.0)
     import wordfreq
 
     if source not in wordfreq.available_languages():
@@ -55,19 +51,13 @@ def frequent_words(source: str, least: float) -> frozenset[str]:
     """
     frequency = word_frequencies(source)
     if Path(source).is_file():
-        with Path(source).open(encoding="utf-8") as lines:
-            words: Iterable[str] = {_bare(word) for line in lines for word in line.split()}
+        words: Iterable[str] = text_counts(source).words
     else:
         import wordfreq
 
         words = wordfreq.iter_wordlist(source)  # the most frequent first
         words = takewhile(lambda word: frequency(word) >= least, words)
     return frozenset(word for word in words if frequency(word) >= least)
-
-
-def _bare(word: str) -> str:
-    """A word of a text in lower case, without the marks around it."""
-    return word.lower().strip(_MARKS)
 
 
 def commonness(replaced: str, phrase: str, frequencies: Frequencies) -> float:

@@ -34,12 +34,15 @@ _SPELLER = Speller(cased=False, apostrophes=True)
 _READING = threading.Lock()
 
 
-class _Counts(NamedTuple):
+class WordCounts(NamedTuple):
+    """How often words, as `plain` makes them, and pairs of neighbours occur in a text."""
+
     words: Mapping[str, int]
     pairs: Mapping[str, int]  # of words with a space between
     total: int  # of all words
 
     def tie(self, first: str, second: str) -> float:
+        """How strongly two words belong together, see `Ties`."""
         together = self.pairs.get(f"{first} {second}")
         if together is None or first not in self.words or second not in self.words:
             return 0.0
@@ -54,7 +57,7 @@ def word_ties(source: str) -> Ties:
             symspellpy (Garbe 2017) holds; they are read when the first pair is asked for. All ties of others are `TYPICAL`.
     """
     if Path(source).is_file():
-        return _counted(source).tie
+        return text_counts(source).tie
     return _english_tie if source == ENGLISH else lambda first, second: TYPICAL
 
 
@@ -111,7 +114,8 @@ def plain(word: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def _counted(path: str) -> _Counts:
+def text_counts(path: str) -> WordCounts:
+    """The counts of a file of ordinary text in UTF-8, a sentence a line."""
     words: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
     with Path(path).open(encoding="utf-8") as lines:
@@ -119,7 +123,7 @@ def _counted(path: str) -> _Counts:
             own = [word for word in map(plain, line.split()) if word]
             words.update(own)
             pairs.update(map(" ".join, pairwise(own)))
-    return _Counts(words, {pair: count for pair, count in pairs.items() if count >= FEWEST}, words.total())
+    return WordCounts(words, {pair: count for pair, count in pairs.items() if count >= FEWEST}, words.total())
 
 
 @lru_cache(maxsize=1 << 17)
@@ -130,10 +134,10 @@ def _english_tie(first: str, second: str) -> float:
 
 
 @lru_cache(maxsize=1)
-def _english() -> _Counts:
+def _english() -> WordCounts:
     words = _counts_in("frequency_dictionary_en_82_765.txt")
     pairs = _counts_in("frequency_bigramdictionary_en_243_342.txt")
-    return _Counts(words, {pair: count // PAIR_SCALE for pair, count in pairs.items()}, ENGLISH_WORDS)
+    return WordCounts(words, {pair: count // PAIR_SCALE for pair, count in pairs.items()}, ENGLISH_WORDS)
 
 
 def _counts_in(name: str) -> dict[str, int]:
