@@ -366,9 +366,9 @@ def test_unsure_words_are_looked_up_as_the_recogniser_writes_them(lm_path, monke
     """Not as the language model does, which replaces what sounds like a name by words that it knows."""
     vocabulary, asked = Vocabulary(PIECES, len(PIECES)), []
 
-    def note(log_probs, best, plain_best, words, *context):
+    def note(arcs, log_probs, best, plain_best, words, *context):
         asked.append(vocabulary.text(words.token.tolist()))
-        return look_up(log_probs, best, plain_best, words, *context)
+        return look_up(arcs, log_probs, best, plain_best, words, *context)
 
     monkeypatch.setattr("nemo_bias.decoder.candidates.look_up", note)
     decoder = BiasedBeamSearch(vocabulary, DecodingOptions(lm_file=lm_path, word_frequencies=None), threads=1)

@@ -14,14 +14,16 @@ from test_automaton import random_phrases
 
 from nemo_bias.decoder import sounds as sounds_module
 from nemo_bias.decoder.config import DecodingOptions
-from nemo_bias.decoder.entity_list import compile_list
-from nemo_bias.decoder.lookup import LONGEST_RUN, SURE, align_in_runs, unsure_runs
+from nemo_bias.decoder.entity_list import ShortestTokens, compile_list
+from nemo_bias.decoder.lookup import LONGEST_RUN, SURE, unsure_runs, with_proposals
 from nemo_bias.decoder.search import BiasedBeamSearch
+from nemo_bias.decoder.spotter import EntityArcs
 from nemo_bias.decoder.transcript import LOOKED_UP, SPOTTED
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.decoder.words import greedy_words
 from nemo_bias.entities import Entity, EntityListError, read_entities
-from nemo_bias.pronunciation.distance import phone_distance
+from nemo_bias.pronunciation.distance import packed, phone_distance
+from nemo_bias.pronunciation.index import index_of
 from nemo_bias.pronunciation.phones import read_phones
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -134,11 +136,16 @@ def test_entities_are_aligned_by_their_best_path(seed, data):
     places = [(0, 0), *itertools.combinations(range(count + 1), 2)][-10:]
     runs = data.draw(st.lists(st.sampled_from(places), min_size=1, max_size=3))
     tokens = [data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=3)) for _ in runs]
-    arcs = align_in_runs(
-        *(log_probs, best, words, np.array(runs, np.int32), np.arange(len(runs), dtype=np.int32) + 7),
-        *(np.concatenate(tokens).astype(np.int32), np.cumsum([0, *map(len, tokens)]).astype(np.int32), 4),
+    sounds = [np.array([3 * k], np.int32) for k in range(len(runs))]  # run k sounds like entity k, and like no other
+    shortest = ShortestTokens(*packed([np.array(own, np.int32) for own in tokens]))
+    ints, floats = np.array([5], np.int32), np.array([-0.5], np.float32)
+    before = EntityArcs(ints, ints, ints, floats, np.array([0, 2], np.int32), np.array([1, 2], np.int32))
+    arcs = with_proposals(
+        *(before, log_probs, best, words, np.array(runs, np.int32), *packed(sounds)),
+        *(index_of([[tuple(sound)] for sound in sounds]), np.float32(0), np.arange(len(runs), dtype=np.int32) + 7),
+        *(shortest, 4),
     )
-    expected = []
+    expected = [(5, 5, 5, -0.5, [1, 2])]
     for k, ((low, high), own) in enumerate(zip(runs, tokens, strict=True)):
         start = words.token_end[low - 1] + 1 if low else 0
         end = words.token_start[high] if high < count else len(labels)

@@ -17,7 +17,6 @@ from nemo_bias.decoder.evidence import (
     EDITS,
     VARIANT,
     Places,
-    facts_of,
     pieces_of,
     places_of,
 )
@@ -25,7 +24,7 @@ from nemo_bias.decoder.frames import UtteranceFrames
 from nemo_bias.decoder.frequencies import commonness, word_frequencies
 from nemo_bias.decoder.language_model import LanguageModel
 from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS, WrittenSentence
-from nemo_bias.decoder.lookup import joined_arcs, look_up
+from nemo_bias.decoder.lookup import look_up
 from nemo_bias.decoder.phone_evidence import phone_terms_of
 from nemo_bias.decoder.probability import (
     DEFAULT_FILE,
@@ -33,21 +32,20 @@ from nemo_bias.decoder.probability import (
     OF_PHONES,
     OF_STAKES,
     OF_TEXTS,
-    SOUNDALIKE,
     STAKES,
+    TERM_COUNT,
     UNINTELLIGIBLE,
     certainty_of,
-    fact_terms_of,
     log_odds_of,
-    most_of_texts,
     read_weights,
 )
 from nemo_bias.decoder.risk import log_odds_asked_for, risks_of
-from nemo_bias.decoder.selection import Slots, best_of_entities, candidates_of, slots_of
+from nemo_bias.decoder.selection import Slots, best_of_entities, slots_of
 from nemo_bias.decoder.soundalikes import ordinary_words
 from nemo_bias.decoder.sounds import sound_distances, word_sounds
 from nemo_bias.decoder.spotter import NO_ARCS, EntityArcs, find_arcs
 from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.decoder.weighing import weigh, worth_comparing
 from nemo_bias.decoder.word_pairs import SpacedWords, strongest_tie, word_ties
 from nemo_bias.decoder.words import GreedyWords, greedy_words
 from nemo_bias.decoder.writing import as_written
@@ -197,12 +195,12 @@ class CandidateFinder:
         placed = self._placed(frames, entities, certainty >= UNINTELLIGIBLE)
         weights = self._weights.at(certainty, frames.biased, self._listens(frames), self._language_model is not None)
         weighed = self._weighed(placed)
-        # Texts cost the most to compare, and most arcs are too unlikely, whatever they replace.
-        more = _words_but_one(placed.texts, placed.text_places, weighed.number)
-        most = weighed.log_odds(weights) + most_of_texts(weighed.terms, weights, weighed.looked_up, more)
-        weighed = weighed.only(np.flatnonzero(most >= worth_keeping))
+        compared = weighed.number, placed.text_places, placed.texts.first_token, worth_keeping
+        weighed = weighed.only(worth_comparing(weighed.terms, weights, weighed.offset, weighed.looked_up, *compared))
         self._compare_texts(placed, weighed)
         weighed = weighed.only(np.flatnonzero(weighed.log_odds(weights) >= worth_keeping))
+        if not len(weighed.number):
+            return _no_candidates(frames, placed.words, certainty, weights)
         log_odds, number = weighed.log_odds(weights), weighed.number
         replaced = self._texts_under(placed.words, placed.places, number)
         replaces, stakes, risk = self._at_risk(placed, weighed, replaced)
@@ -267,26 +265,22 @@ class CandidateFinder:
         spotted = len(arcs.phrase)
         if self.sounds is not None and options.lookup_distance is not None:
             context = entities, self.sounds, self._vocabulary, frames.phones, options.lookup_distance
-            arcs = joined_arcs(arcs, look_up(log_probs, best, frames.plain_best, own, *context))
+            arcs = look_up(arcs, log_probs, best, frames.plain_best, own, *context)
         return arcs, spotted
 
     def _weighed(self, placed: _Placed) -> _Weighed:
         """The arcs that may be taken, with all terms but those of texts."""
         frames, entities, arcs = placed.frames, placed.entities, placed.arcs
-        facts = facts_of(
-            *(frames.log_probs, frames.best, frames.plain, frames.plain_best, placed.heard, arcs, placed.heard_places),
-            *(entities.variant_costs, self._vocabulary.blank, self._vocabulary.boundaries, self._pieces),
+        number, facts, terms = weigh(
+            *(frames.log_probs, frames.best, frames.plain, frames.plain_best, arcs, placed.places),
+            *(placed.heard, placed.heard_places, entities.form_facts, len(entities), self._vocabulary.blank, self._pieces),
         )
-        forms = arcs.phrase
-        number, rivals = candidates_of(arcs, placed.places, facts, entities.phrase_of[forms], entities.respelled[forms])
-        terms = fact_terms_of(facts, number, rivals, len(entities))
-        terms[:, SOUNDALIKE] = entities.likeness[entities.phrase_of[forms[number]]]
         if self._listens(frames):
             terms[:, OF_PHONES] = self._phone_terms(placed, number)
         if self._language_model is not None and len(number):
             terms[:, OF_LANGUAGE] = self._language_terms(self._language_model, placed, number)
         trust = math.log(self._options.weight) if self._options.weight else -np.inf
-        return _Weighed(number, facts[number], number >= placed.spotted, terms, trust + entities.log_weights[forms[number]])
+        return _Weighed(number, facts, number >= placed.spotted, terms, trust + entities.log_weights[arcs.phrase[number]])
 
     def _phone_terms(self, placed: _Placed, number: NDArray[np.int64]) -> NDArray[np.float32]:
         """[n, 3] what a phone head says about arcs."""
@@ -334,7 +328,7 @@ class CandidateFinder:
         sound = self._sound_distances(facts, heard, placed.entities.phrase_of[forms], placed.entities)
         common = self._commonness(heard, forms, placed.entities, changes)
         sure = common * np.exp(facts[:, CONFIDENCE])
-        more = np.array([max(0, len(text.split()) - 1) for text in heard], np.float32)  # at most `_words_but_one`
+        more = np.array([max(0, len(text.split()) - 1) for text in heard], np.float32)
         ties = self._ties(placed.texts, placed.text_places, weighed.number, forms, placed.entities, changes)
         weighed.terms[:, OF_TEXTS] = np.stack([sound, common, sure, sure * more, ties], axis=1)
 
@@ -395,8 +389,24 @@ class CandidateFinder:
         return replaces, stakes, np.where(replaces, risks_of(stakes, self._weights.risk), adds.astype(np.float32))
 
 
-def _words_but_one(words: GreedyWords, places: Places, number: NDArray[np.int64]) -> NDArray[np.float32]:
-    """[n] how many words arcs replace beside the first."""
-    low, high = (np.searchsorted(words.first_token, tokens[number]) for tokens in (places.whole_low, places.whole_high))
-    more: NDArray[np.float32] = np.maximum(0, high - low - 1).astype(np.float32)
-    return more
+def _no_candidates(
+    frames: UtteranceFrames, words: GreedyWords, certainty: float, weights: NDArray[np.float32]
+) -> Candidates:
+    """Those of an utterance in which no entity may stand."""
+    ints, floats, flags = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.bool_)
+    return Candidates(
+        *(frames, words, certainty, NO_ARCS),
+        places=Places(ints, ints, ints, ints, ints, floats, flags),
+        slots=Slots(ints, ints, ints, ints, ints, ints, ints),
+        phrase=ints,
+        shown=(),
+        written=flags,
+        replaces=flags,
+        looked_up=flags,
+        terms=np.zeros((0, TERM_COUNT), np.float32),
+        weights=weights,
+        stakes=np.zeros((0, len(STAKES)), np.float32),
+        risk=floats,
+        log_odds=floats,
+        asked_for=floats,
+    )

@@ -13,9 +13,32 @@ from numpy.typing import NDArray
 from nemo_bias.decoder.automaton import EntityAutomaton, compile_automaton, join_automata
 from nemo_bias.decoder.phone_evidence import PhrasePhones, phrase_phones
 from nemo_bias.decoder.vocabulary import Vocabulary
+from nemo_bias.decoder.weighing import FormFacts
+from nemo_bias.pronunciation.distance import packed
 from nemo_bias.pronunciation.index import PronunciationIndex, index_of
 from nemo_bias.pronunciation.phones import Phones
 from nemo_bias.variants.variant import Variant
+
+
+class ShortestTokens(NamedTuple):
+    """The fewest tokens that write each phrase as words of their own; none if tokens cannot.
+
+    Attributes:
+        token: ids, those of all phrases one after the other.
+        first_token: [phrases + 1] where those of each phrase begin.
+    """
+
+    token: NDArray[np.int32]
+    first_token: NDArray[np.int32]
+
+    def of(self, phrase: int) -> NDArray[np.int32]:
+        """Those of one phrase."""
+        return self.token[self.first_token[phrase] : self.first_token[phrase + 1]]
+
+    def joined(self, other: ShortestTokens) -> ShortestTokens:
+        """Those of the phrases of both."""
+        first_token = np.concatenate([self.first_token, other.first_token[1:] + self.first_token[-1]])
+        return ShortestTokens(np.concatenate([self.token, other.token]), first_token)
 
 
 @dataclass(frozen=True)
@@ -36,6 +59,7 @@ class CompiledList:
         index: of the pronunciations.
         likeness: [phrases] how common the ordinary words are that each sounds like, see `soundalikes`; 0 if none.
         classes: [phrases] the kind of each entity, "" if none.
+        shortest: the tokens of the phrases.
         suppressed: phrases that are kept out of the text, in lower case, with their weights, below 0; none of `phrases`.
     """
 
@@ -51,6 +75,7 @@ class CompiledList:
     index: PronunciationIndex
     likeness: NDArray[np.float32]
     classes: tuple[str, ...]
+    shortest: ShortestTokens
     suppressed: Mapping[str, float] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -66,10 +91,11 @@ class CompiledList:
             return np.log(self.weights)[self.phrase_of]  # type: ignore[no-any-return]
 
     @cached_property
-    def respelled(self) -> NDArray[np.bool_]:
-        """[forms] whether a form is a variant in whose place the entity is written."""
+    def form_facts(self) -> FormFacts:
+        """What is known of the forms, for compiled code."""
         others = [form != text for form, text in zip(self.forms, self.written_as, strict=True)]
-        return (self.variant_costs > 0) & np.array(others, np.bool_)
+        respelled = (self.variant_costs > 0) & np.array(others, np.bool_)
+        return FormFacts(self.phrase_of, respelled, self.variant_costs, self.likeness[self.phrase_of])
 
     @cached_property
     def form_of(self) -> NDArray[np.int32]:
@@ -88,12 +114,6 @@ class CompiledList:
     def _position(self) -> dict[str, int]:
         return {phrase: k for k, phrase in enumerate(self.phrases)}
 
-    def shortest_tokens(self, phrase: int, vocabulary: Vocabulary) -> tuple[int, ...] | None:
-        """The fewest tokens that write a phrase as words of their own; None if they cannot."""
-        if phrase not in self._shortest:
-            self._shortest[phrase] = vocabulary.shortest(vocabulary.marked(self.phrases[phrase])[0])
-        return self._shortest[phrase]
-
     def pronunciations_of(self, name: str) -> tuple[NDArray[np.int32], ...]:
         """The pronunciations of the entity of a name; none where nobody knows how it is said."""
         return self.pronunciations[self._position_of_name[name]]
@@ -106,10 +126,6 @@ class CompiledList:
     def phones(self) -> PhrasePhones:
         """The pronunciations of all phrases, for compiled code."""
         return phrase_phones(self.pronunciations)
-
-    @cached_property
-    def _shortest(self) -> dict[int, tuple[int, ...] | None]:
-        return {}
 
     def joined(self, other: CompiledList) -> CompiledList:
         """Both lists as one, `other` behind.
@@ -141,6 +157,7 @@ class CompiledList:
             self.index.joined(other.index, entity),
             likeness,
             self.classes + other.classes,
+            self.shortest.joined(other.shortest),
             suppressed,
         )
 
@@ -198,7 +215,14 @@ def compile_list(
         index_of(said),
         like,
         tuple(classes or [""] * len(phrases)),
+        shortest_tokens(phrases, vocabulary),
     )
+
+
+def shortest_tokens(phrases: Sequence[str], vocabulary: Vocabulary) -> ShortestTokens:
+    """The fewest tokens that write each of some phrases."""
+    shortest = (vocabulary.shortest(vocabulary.marked(phrase)[0]) for phrase in phrases)
+    return ShortestTokens(*packed([np.array(tokens or (), np.int32) for tokens in shortest]))
 
 
 class _Form(NamedTuple):

@@ -53,6 +53,7 @@ class Places(NamedTuple):
         whole_low: the first token of the replaced words.
         whole_high: the token after their last; `low` and `high` if there are no such words.
         end: last frame of the arc; frames that repeat its last token belong to it.
+        after: nats lost by what becomes of the tokens of the replaced words that come after the arc, see `settle`.
         allowed: whether the entity would stand there as whole words, and not just delete what is around it.
     """
 
@@ -61,6 +62,7 @@ class Places(NamedTuple):
     whole_low: NDArray[np.int32]
     whole_high: NDArray[np.int32]
     end: NDArray[np.int32]
+    after: NDArray[np.float32]
     allowed: NDArray[np.bool_]
 
 
@@ -92,7 +94,7 @@ def places_of(log_probs, best, labels, words, arcs, blank, boundaries, pieces): 
     """
     count, frames = len(arcs.phrase), len(labels)
     ints = np.zeros((5, count), np.int32)
-    places = Places(ints[0], ints[1], ints[2], ints[3], ints[4], np.ones(count, np.bool_))
+    places = Places(ints[0], ints[1], ints[2], ints[3], ints[4], np.zeros(count, np.float32), np.zeros(count, np.bool_))
     word_of = _word_of_tokens(words)
     token_at = _first_token_from(words, frames)
     for a in range(count):
@@ -109,22 +111,23 @@ def places_of(log_probs, best, labels, words, arcs, blank, boundaries, pieces): 
         places.low[a], places.high[a], places.end[a] = low, high, end
         places.whole_low[a], places.whole_high[a] = whole_low, whole_high
         following = words.token[whole_high] if whole_high < len(words.token) else blank
-        _, restart = settle(log_probs, best, words, high, whole_high, tokens[-1], following, blank, boundaries)
+        lost, restart = settle(log_probs, best, words, high, whole_high, tokens[-1], following, blank, boundaries)
+        places.after[a] = lost
         after = SPACE if restart < whole_high else boundaries.first[following]
         before = boundaries.last[words.token[low - 1]] if low > 0 else EDGE
-        whole, phrase = text_of(words.token[whole_low:whole_high], pieces), text_of(tokens, pieces)
-        places.allowed[a] = (
+        if (
             boundaries.between[before, boundaries.first[tokens[0]]]
             and boundaries.between[boundaries.last[tokens[-1]], after]
             and not (start > 0 and labels[start - 1] == tokens[0] and words.token_end[low - 1] == start - 1)
-            and not (len(whole) > len(phrase) and _holds(whole, phrase))
-        )
+        ):
+            whole, phrase = text_of(words.token[whole_low:whole_high], pieces), text_of(tokens, pieces)
+            places.allowed[a] = len(whole) <= len(phrase) or not _holds(whole, phrase)
     return places
 
 
 @njit
-def facts_of(log_probs, best, plain, plain_best, words, arcs, places, variant_costs, blank, boundaries, pieces):  # type: ignore[no-untyped-def]
-    """Collects the facts on arcs.
+def facts_of(log_probs, best, plain, plain_best, words, arcs, places, allowed, variant_cost, blank, pieces):  # type: ignore[no-untyped-def]
+    """Collects the facts on the arcs that are allowed.
 
     Args:
         log_probs: [T, V] in which the arcs were found; with an adapter's bias, if there is one.
@@ -134,22 +137,22 @@ def facts_of(log_probs, best, plain, plain_best, words, arcs, places, variant_co
         words: the `GreedyWords` of `log_probs`.
         arcs: of `find_arcs`.
         places: of the arcs in `words`.
-        variant_costs: [forms] nats.
+        allowed: [arcs] whether they are, see `Places`.
+        variant_cost: [arcs] nats.
         blank: id of the blank.
-        boundaries: of the vocabulary.
         pieces: of the vocabulary.
 
     Returns:
-        [arcs, FACTS].
+        [arcs, FACTS], 0 for arcs that are not allowed.
     """
     facts = np.zeros((len(arcs.phrase), FACTS), np.float32)
-    for a in range(len(facts)):
+    for a in np.flatnonzero(allowed):
         fact = facts[a]
         tokens = arcs.tokens[arcs.first_token[a] : arcs.first_token[a + 1]]
         start, end, low, high = arcs.start[a], places.end[a], places.low[a], places.high[a]
         phrase, written = text_of(tokens, pieces), text_of(words.token[low:high], pieces)
         fact[GAP], fact[TOKENS], fact[CHARACTERS] = -arcs.gap[a], len(tokens), len(phrase)
-        fact[VARIANT] = variant_costs[arcs.phrase[a]]
+        fact[VARIANT] = variant_cost[a]
         fact[EDITS], fact[WORDS] = _edits(written, phrase), 1 + np.sum(phrase == SPACE_CODE)
         _compare_path(log_probs, best, plain, plain_best, tokens, start, arcs.end[a], blank, fact)
         for k in range(low, high):
@@ -157,10 +160,7 @@ def facts_of(log_probs, best, plain, plain_best, words, arcs, places, variant_co
                 fact[CONFIDENCE] = min(fact[CONFIDENCE], best[t])
                 if t < start or t > end:  # of a token that the arc cuts
                     fact[LEFTOVER] += best[t] - log_probs[t, blank]
-        whole_high = places.whole_high[a]
-        following = words.token[whole_high] if whole_high < len(words.token) else blank
-        cost, _ = settle(log_probs, best, words, high, whole_high, tokens[-1], following, blank, boundaries)
-        fact[LEFTOVER] += cost
+        fact[LEFTOVER] += places.after[a]
     return facts
 
 

@@ -94,7 +94,7 @@ def explanation_of(
         frame_seconds: how long a frame lasts.
     """
     frames = found.frames
-    tokens = entities.shortest_tokens(phrase, vocabulary) or ()
+    tokens = entities.shortest.of(phrase)
     told = Explanation(
         entity=entities.names[phrase],
         written=False,
@@ -113,7 +113,7 @@ def explanation_of(
         best = int(own[found.gain[own].argmax()])
         told = _placed(told, int(found.slots.start[best]), int(found.slots.end[best]), frames, vocabulary, frame_seconds)
         return _unlikely(told, best, float(entities.weights[phrase]), found, transcript, options)
-    if not tokens:
+    if not len(tokens):
         return told
     if found.certainty < UNINTELLIGIBLE:
         doubt = f"certainty {found.certainty:.2g}, below {UNINTELLIGIBLE:g}"
@@ -126,7 +126,7 @@ def explanation_of(
         arc = int(refused[arcs.gap[refused].argmax()])
         told = _placed(told, int(arcs.start[arc]), int(arcs.end[arc]), frames, vocabulary, frame_seconds)
         return replace(told, reason=f"at {_time(told)}, {_instead(told)}, it would not stand as a word of its own")
-    return _far(told, np.array(tokens, np.int32), frames, vocabulary, options, frame_seconds)
+    return _far(told, tokens, frames, vocabulary, options, frame_seconds)
 
 
 def _unlikely(

@@ -65,29 +65,45 @@ def near_tokens(log_probs, best, blank, margin, most):  # type: ignore[no-untype
     """
     frames, width = log_probs.shape
     tokens, counts = np.empty((frames, min(most, width)), np.int32), np.zeros(frames, np.int32)
+    near = np.empty(width, np.int32)
     for t in range(frames):
-        counts[t] = near_tokens_of(log_probs[t], best[t], blank, margin, tokens[t])
+        counts[t] = near_tokens_of(log_probs[t], best[t], blank, margin, most, near)
+        own = near[: counts[t]]
+        tokens[t, : len(own)] = own[np.argsort(-log_probs[t][own], kind="mergesort")]
     return NearTokens(tokens, counts)
 
 
 @njit
-def near_tokens_of(row, top, blank, margin, near):  # type: ignore[no-untyped-def]
-    """Fills `near` [most] with the tokens of one frame, `row` [V] with the highest log-prob `top`; returns how many."""
-    limit = max(top - margin, np.finfo(np.float32).min)  # a log-prob of -inf is never near
+def near_tokens_of(row, top, blank, margin, most, near):  # type: ignore[no-untyped-def]
+    """Finds the tokens of one frame that are worth trying, in the order of their ids.
+
+    Args:
+        row: [V] natural logarithms.
+        top: the highest of them.
+        blank: id of the blank.
+        margin: nats.
+        most: tokens wanted, of equal ones the first.
+        near: [V] they are written here.
+
+    Returns:
+        How many there are.
+    """
+    limit = np.float32(max(top - margin, np.finfo(np.float32).min))  # a log-prob of -inf is never near
     count = 0
-    for v in range(len(row)):
-        if row[v] >= limit and v != blank:
-            if count == len(near):
-                count -= 1
-            k = count
-            while k > 0 and row[near[k - 1]] < row[v]:
-                near[k] = near[k - 1]
-                k -= 1
-            near[k] = v
-            count += 1
-            if count == len(near):
-                limit = row[near[count - 1]]
-    return count
+    for v in range(len(row)):  # without a branch, which the processor would guess wrongly
+        near[count] = v
+        count += (row[v] >= limit) & (v != blank)
+    if count <= most:
+        return count
+    least = np.partition(row[near[:count]], count - most)[count - most]
+    equal = most - np.sum(row[near[:count]] > least)
+    kept = 0
+    for v in near[:count]:
+        if row[v] > least or (row[v] == least and equal > 0):
+            equal -= row[v] == least
+            near[kept] = v
+            kept += 1
+    return kept
 
 
 @njit

@@ -27,6 +27,7 @@ NEAREST = 3  # entities that are proposed for a run
 
 
 def look_up(
+    arcs: EntityArcs,
     log_probs: NDArray[np.float32],
     best: NDArray[np.float32],
     plain_best: NDArray[np.float32],
@@ -37,11 +38,12 @@ def look_up(
     phones: NDArray[np.float32] | None,
     farthest: float,
 ) -> EntityArcs:
-    """Arcs of the entities that sound most like runs of words of which greedy decoding was not sure.
+    """Adds the arcs of entities that sound most like runs of words of which greedy decoding was not sure.
 
     How a run sounds is how its words are pronounced; with a phone head, also what that heard there.
 
     Args:
+        arcs: that are there already; the others come after them.
         log_probs: [T, V] natural logarithms, in which the entities' tokens are aligned.
         best: [T] the highest of each frame.
         plain_best: [T] the highest of each frame where `words` was decoded.
@@ -60,21 +62,11 @@ def look_up(
         said, offsets = heard_phones(phones, starts[:, 0], starts[:, 1], phones.shape[1] - 1)
         heard += np.split(said, offsets[1:-1])
         runs = np.concatenate([runs, runs])
-    found, _ = nearest(entities.index, *packed(heard), NEAREST, np.float32(farthest))
-    run_of, form_of, first_token = [], [], [0]
-    tokens: list[int] = []
-    for k, phrase in zip(np.nonzero(found >= 0)[0].tolist(), found[found >= 0].tolist(), strict=True):
-        own = entities.shortest_tokens(phrase, vocabulary)
-        if own is not None:
-            run_of.append(k)
-            form_of.append(phrase)
-            tokens += own
-            first_token.append(len(tokens))
-    arcs: EntityArcs = align_in_runs(
-        *(log_probs, best, words, runs[run_of], entities.form_of[form_of]),
-        *(np.array(tokens, np.int32), np.array(first_token, np.int32), vocabulary.blank),
+    more: EntityArcs = with_proposals(
+        *(arcs, log_probs, best, words, runs, *packed(heard), entities.index, np.float32(farthest)),
+        *(entities.form_of, entities.shortest, vocabulary.blank),
     )
-    return arcs
+    return more
 
 
 @njit
@@ -105,70 +97,61 @@ def unsure_runs(words, best):  # type: ignore[no-untyped-def]
 
 
 @njit
-def align_in_runs(log_probs, best, words, runs, phrase, tokens, first_token, blank):  # type: ignore[no-untyped-def]
-    """Makes arcs of entities that are looked up, each by forced alignment of its tokens.
+def with_proposals(  # type: ignore[no-untyped-def]
+    arcs, log_probs, best, words, runs, heard, first_heard, index, farthest, form_of, shortest, blank
+):
+    """Adds arcs of the entities that sound most like runs of words, each by forced alignment of its tokens.
 
     The frames of a run are those of its words and the blanks around them.
 
     Args:
+        arcs: `EntityArcs` that come first.
         log_probs: [T, V] natural logarithms.
         best: [T] the highest of each frame.
         words: the `GreedyWords` of the utterance.
-        runs: [n, 2] first token of the run in which each entity is looked for, and the token after its last.
-        phrase: [n] index of its phrase in the automaton.
-        tokens: [tokens of all entities].
-        first_token: [n + 1]; those of entity ``k`` are ``tokens[first_token[k]:first_token[k + 1]]``.
+        runs: [n, 2] first token of each run, and the token after its last.
+        heard: phones of all runs, one after the other.
+        first_heard: [n + 1] where those of each begin.
+        index: the pronunciations of the list.
+        farthest: the greatest distance that counts.
+        form_of: [phrases] index of each phrase in the automaton.
+        shortest: the `ShortestTokens` of the phrases.
         blank: id of the blank.
 
     Returns:
         `EntityArcs`; entities for whose tokens there are too few frames are not among them.
     """
-    count = len(phrase)
-    arcs = EntityArcs(
-        np.empty(count, np.int32),
-        np.empty(count, np.int32),
-        np.empty(count, np.int32),
-        np.empty(count, np.float32),
-        np.zeros(count + 1, np.int32),
-        np.empty(len(tokens), np.int32),
-    )
-    n = 0
-    for k in range(count):
-        own = tokens[first_token[k] : first_token[k + 1]]
-        start = words.token_end[runs[k, 0] - 1] + 1 if runs[k, 0] > 0 else 0
-        end = words.token_start[runs[k, 1]] if runs[k, 1] < len(words.token) else len(best)
-        needed = len(own)
-        for j in range(1, len(own)):
-            needed += own[j] == own[j - 1]
-        if end - start < needed:
-            continue
-        path = align(log_probs[start:end], own, blank)
-        starts, _ = token_frames(path, len(own), blank)
-        gap = np.float32(0)
-        for t in range(starts[0], starts[-1] + 1):
-            gap += log_probs[start + t, path[t]] - best[start + t]
-        arcs.phrase[n], arcs.start[n], arcs.end[n] = phrase[k], start + starts[0], start + starts[-1]
-        arcs.gap[n] = gap
-        arcs.first_token[n + 1] = arcs.first_token[n] + len(own)
-        arcs.tokens[arcs.first_token[n] : arcs.first_token[n + 1]] = own
-        n += 1
-    return EntityArcs(
-        arcs.phrase[:n],
-        arcs.start[:n],
-        arcs.end[:n],
-        arcs.gap[:n],
-        arcs.first_token[: n + 1],
-        arcs.tokens[: arcs.first_token[n]],
-    )
-
-
-def joined_arcs(first: EntityArcs, second: EntityArcs) -> EntityArcs:
-    """The arcs of both."""
-    return EntityArcs(
-        np.concatenate([first.phrase, second.phrase]),
-        np.concatenate([first.start, second.start]),
-        np.concatenate([first.end, second.end]),
-        np.concatenate([first.gap, second.gap]),
-        np.concatenate([first.first_token, second.first_token[1:] + first.first_token[-1]]),
-        np.concatenate([first.tokens, second.tokens]),
-    )
+    found, _ = nearest(index, heard, first_heard, NEAREST, farthest)
+    n, token = len(arcs.phrase), arcs.first_token[-1]
+    most, most_tokens = n, token
+    for phrase in found.flat:
+        if phrase >= 0:
+            most += 1
+            most_tokens += shortest.first_token[phrase + 1] - shortest.first_token[phrase]
+    ints, gap = np.empty((3, most), np.int32), np.empty(most, np.float32)
+    first_token, tokens = np.zeros(most + 1, np.int32), np.empty(most_tokens, np.int32)
+    ints[0, :n], ints[1, :n], ints[2, :n], gap[:n] = arcs.phrase, arcs.start, arcs.end, arcs.gap
+    first_token[: n + 1], tokens[:token] = arcs.first_token, arcs.tokens
+    for run in range(len(runs)):
+        start = words.token_end[runs[run, 0] - 1] + 1 if runs[run, 0] > 0 else 0
+        end = words.token_start[runs[run, 1]] if runs[run, 1] < len(words.token) else len(best)
+        for phrase in found[run]:
+            if phrase < 0:
+                break
+            own = shortest.token[shortest.first_token[phrase] : shortest.first_token[phrase + 1]]
+            needed = len(own)
+            for j in range(1, len(own)):
+                needed += own[j] == own[j - 1]
+            if needed == 0 or end - start < needed:
+                continue
+            path = align(log_probs[start:end], own, blank)
+            starts, _ = token_frames(path, len(own), blank)
+            ints[0, n], ints[1, n], ints[2, n] = form_of[phrase], start + starts[0], start + starts[-1]
+            gap[n] = 0
+            for t in range(starts[0], starts[-1] + 1):
+                gap[n] += log_probs[start + t, path[t]] - best[start + t]
+            tokens[token : token + len(own)] = own
+            token += len(own)
+            n += 1
+            first_token[n] = token
+    return EntityArcs(ints[0, :n], ints[1, :n], ints[2, :n], gap[:n], first_token[: n + 1], tokens[:token])

@@ -301,20 +301,19 @@ def _frames(
     phones: NDArray[np.float32] | None = None,
 ) -> UtteranceFrames:
     """The frames of one utterance of a batch; without `labels`, its greedy path is that of the first best labels."""
-    best = _best_of(log_probs, utterance)
-    plain_best = best if plain is log_probs else _best_of(plain, utterance)
-    path = plain.argmax(axis=1) if labels is None else labels
+    own_labels, best = _best_of(log_probs, utterance)
+    plain_labels, plain_best = (own_labels, best) if plain is log_probs else _best_of(plain, utterance)
+    path = plain_labels if labels is None else labels
     return UtteranceFrames(log_probs, best, plain, plain_best, path.astype(np.int32), phones)
 
 
-def _best_of(log_probs: NDArray[np.float32], utterance: int) -> NDArray[np.float32]:
-    """[T] the highest log-prob of each frame [T, V]."""
-    if not len(log_probs):
-        return np.zeros(0, np.float32)
-    best: NDArray[np.float32] = log_probs.max(axis=1)
+def _best_of(log_probs: NDArray[np.float32], utterance: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The first best label of each frame [T, V], and its log-prob."""
+    labels = log_probs.argmax(axis=1) if len(log_probs) else np.zeros(0, np.int64)
+    best: NDArray[np.float32] = log_probs[np.arange(len(labels)), labels]
     if not np.isfinite(best.sum(dtype=np.float64)):
         wrong = np.flatnonzero(~np.isfinite(best))
         value = best[wrong[0]]
         what = "no finite log-prob" if value == -np.inf else f"a log-prob of {value}"
         raise ValueError(f"log_probs: utterance {utterance}, frame {wrong[0]} has {what}")
-    return best
+    return labels, best

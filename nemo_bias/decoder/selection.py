@@ -34,8 +34,9 @@ def candidates_of(arcs, places, facts, entity, respelled):  # type: ignore[no-un
     """
     cost = facts[:, GAP] + facts[:, LEFTOVER] + facts[:, VARIANT]
     kind = 2 * entity.astype(np.int64) + respelled
-    order = np.argsort(kind * (np.max(places.end) + 1 if len(places.end) else 1) + arcs.start, kind="mergesort")
-    keep = np.zeros(len(order), np.bool_)
+    order = np.flatnonzero(places.allowed)
+    order = order[np.argsort((kind * (np.max(places.end) + 1 if len(order) else 1) + arcs.start)[order], kind="mergesort")]
+    keep = np.zeros(len(cost), np.bool_)
     begin = 0
     while begin < len(order):  # order[begin:end] is a row of overlapping arcs of one kind
         end, reach = begin + 1, places.end[order[begin]]
@@ -43,9 +44,11 @@ def candidates_of(arcs, places, facts, entity, respelled):  # type: ignore[no-un
             reach = max(reach, places.end[order[end]])
             end += 1
         row = order[begin:end]
-        for a in row[np.argsort(cost[row], kind="mergesort")]:
-            free = places.allowed[a]
-            for b in row:
+        if len(row) > 1:
+            row = row[np.argsort(cost[row], kind="mergesort")]
+        for k in range(len(row)):
+            a, free = row[k], True
+            for b in row[:k]:
                 if keep[b] and arcs.start[b] <= places.end[a] and arcs.start[a] <= places.end[b]:
                     free = False
             keep[a] = free

@@ -8,7 +8,7 @@ here nothing is lost that may be.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,44 +58,44 @@ def _grown(array):  # type: ignore[no-untyped-def]
     return np.concatenate((array, np.empty_like(array)))
 
 
-class _Paths(NamedTuple):
-    """The paths of a frame, a record for each edge of the automaton that a path has just read.
+# What a path is, a record for each edge of the automaton that a path has just read. It holds the best path that ends in the
+# edge's token and the best that ends in a blank after it. Scores are relative to the best label of each frame, so they are
+# never positive.
+_PATH = np.dtype(
+    [
+        ("edge", np.int32),
+        ("in_token", np.float32),  # score
+        ("in_blank", np.float32),  # score
+        ("trace", np.int32),  # history entry of the path in the token
+        ("trace_blank", np.int32),  # history entry of the path in the blank
+        ("entered", np.bool_),  # the token was read in this frame, and `trace` is still the entry before
+        ("place", np.int32),  # where the record stands in the table
+    ]
+)
 
-    A record holds the best path that ends in the edge's token and the best that ends in a blank after it. Scores are
-    relative to the best label of each frame, so they are never positive.
+
+@njit
+def _record(paths, table, count, edge):  # type: ignore[no-untyped-def]
+    """The record of an edge, made if there is none, and the number of records; -1 for the record if all are in use.
+
+    Args:
+        paths: the records.
+        table: edge -> record, by open addressing; -1 is empty. Its length is a power of two.
+        count: records in use.
+        edge: of the automaton.
     """
-
-    edge: Any  # [records] int32
-    in_token: Any  # [records] float32 score
-    in_blank: Any  # [records] float32 score
-    trace: Any  # [records] int32 history entry of the path in the token
-    trace_blank: Any  # [records] int32 history entry of the path in the blank
-    entered: Any  # [records] bool: the token was read in this frame, and `trace` is still the entry before
-    table: Any  # edge -> record, by open addressing; -1 is empty
-    place: Any  # [records] int32 where a record stands in the table
-
-
-@njit
-def _new_paths(capacity):  # type: ignore[no-untyped-def]
-    ints = np.zeros((4, capacity), np.int32)
-    floats = np.empty((2, capacity), np.float32)
-    table = np.full(4 * capacity, -1, np.int32)  # a power of two
-    return _Paths(ints[0], floats[0], floats[1], ints[1], ints[2], np.zeros(capacity, np.bool_), table, ints[3])
-
-
-@njit
-def _record(paths, count, edge):  # type: ignore[no-untyped-def]
-    """The record of an edge, made if there is none, and the number of records; -1 for the record if all are in use."""
-    mask = len(paths.table) - 1
+    mask = len(table) - 1
     k = (edge * 40503) & mask
-    while paths.table[k] >= 0 and paths.edge[paths.table[k]] != edge:
+    while table[k] >= 0 and paths[table[k]].edge != edge:
         k = (k + 1) & mask
-    if paths.table[k] >= 0:
-        return paths.table[k], count
-    if count == len(paths.edge):
+    if table[k] >= 0:
+        return table[k], count
+    if count == len(paths):
         return -1, count
-    paths.table[k], paths.place[count], paths.edge[count] = count, k, edge
-    paths.in_token[count], paths.in_blank[count], paths.entered[count] = NEVER, NEVER, False
+    table[k] = count
+    path = paths[count]
+    path.place, path.edge = k, edge
+    path.in_token, path.in_blank, path.entered = NEVER, NEVER, False
     return count, count + 1
 
 
@@ -115,7 +115,8 @@ def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[
         `EntityArcs`. Their number, and the time it takes, depend on the speech, not on the length of the list.
     """
     frames, width = log_probs.shape
-    now, following = _new_paths(CAPACITY), _new_paths(CAPACITY)
+    now, following = np.empty(CAPACITY, _PATH), np.empty(CAPACITY, _PATH)
+    table = np.full(4 * CAPACITY, -1, np.int32)
     history = np.empty((1024, 4), np.int32)  # token, entry before, start frame, number of tokens
     written = 0
     found = np.empty((64, 4), np.int32)  # phrase, start, end, history entry
@@ -123,111 +124,127 @@ def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[
     count_found = 0
     gap = np.full(width, NEVER, np.float32)  # of the near tokens to the frame's best
     rank = np.empty(CAPACITY, np.float32)
-    near = np.empty(min(most, width), np.int32)
+    near = np.empty(width, np.int32)
+    opening = _first_edges(automaton, width)
     active = 0
     for t in range(frames):
         blank_gap = log_probs[t, blank] - best[t]
-        tokens = near[: near_tokens_of(log_probs[t], best[t], blank, margin, near)]
+        tokens = near[: near_tokens_of(log_probs[t], best[t], blank, margin, most, near)]
         if len(tokens) == 0:
-            active = _rest(now, active, blank_gap, automaton)
+            active = _rest(now[:active], blank_gap, automaton)
             continue
         for v in tokens:
             gap[v] = log_probs[t, v] - best[t]
-        count = _advance(now, active, following, gap, tokens, blank_gap, automaton)
+        count = _advance(now[:active], following, table, gap, tokens, blank_gap, automaton, opening)
         for v in tokens:
             gap[v] = NEVER
         lowest = NEVER
         if count > MAX_ACTIVE:
             for r in range(count):
-                score = max(following.in_token[r], following.in_blank[r])
-                rank[r] = score + RANK_PER_CHARACTER * automaton.nodes[automaton.edges[following.edge[r], TARGET], DEPTH]
+                path = following[r]
+                depth = automaton.nodes[automaton.edges[path.edge, TARGET], DEPTH]
+                rank[r] = max(path.in_token, path.in_blank) + RANK_PER_CHARACTER * depth
             lowest = np.partition(rank[:count], count - MAX_ACTIVE)[count - MAX_ACTIVE]
         active = 0
         for r in range(count):
             if count > MAX_ACTIVE and rank[r] < lowest:
                 continue
-            edge, trace = following.edge[r], following.trace[r]
-            if following.entered[r]:
+            path = following[r]
+            if path.entered:
                 if written == len(history):
                     history = _grown(history)
-                history[written, 0], history[written, 1] = automaton.edges[edge, TOKEN], trace
+                trace = path.trace
+                history[written, 0], history[written, 1] = automaton.edges[path.edge, TOKEN], trace
                 history[written, 2] = history[trace, 2] if trace >= 0 else t
                 history[written, 3] = history[trace, 3] + 1 if trace >= 0 else 1
-                trace = written
-                written += 1
-                phrase = automaton.nodes[automaton.edges[edge, TARGET], ENTITY]
+                path.trace = written
+                phrase = automaton.nodes[automaton.edges[path.edge, TARGET], ENTITY]
                 if phrase >= 0:
                     if count_found == len(found):
                         found, found_gap = _grown(found), _grown(found_gap)
-                    found[count_found, 0], found[count_found, 1] = phrase, history[trace, 2]
-                    found[count_found, 2], found[count_found, 3] = t, trace
-                    found_gap[count_found] = following.in_token[r]
+                    found[count_found, 0], found[count_found, 1] = phrase, history[written, 2]
+                    found[count_found, 2], found[count_found, 3] = t, written
+                    found_gap[count_found] = path.in_token
                     count_found += 1
-            now.edge[active], now.in_token[active], now.in_blank[active] = edge, following.in_token[r], following.in_blank[r]
-            now.trace[active], now.trace_blank[active] = trace, following.trace_blank[r]
+                written += 1
+            now[active] = path
             active += 1
     return _best_arcs(found[:count_found], found_gap[:count_found], frames, history)
 
 
 @njit
-def _rest(now, active, blank_gap, automaton):  # type: ignore[no-untyped-def]
+def _first_edges(automaton, width):  # type: ignore[no-untyped-def]
+    """[V] the first edge of the root that reads each token, -1 if there is none."""
+    first = np.full(width, -1, np.int32)
+    for edge in range(automaton.nodes[1, FIRST_EDGE] - 1, automaton.nodes[0, FIRST_EDGE] - 1, -1):
+        first[automaton.edges[edge, TOKEN]] = edge
+    return first
+
+
+@njit
+def _rest(paths, blank_gap, automaton):  # type: ignore[no-untyped-def]
     """Lets every path read a blank, in a frame that has nothing else; returns how many are left."""
     left = 0
-    for i in range(active):
-        edge, score, trace = now.edge[i], now.in_blank[i], now.trace_blank[i]
-        if now.in_token[i] >= score:
-            score, trace = now.in_token[i], now.trace[i]
+    for i in range(len(paths)):
+        path = paths[i]
+        edge, score, trace = path.edge, path.in_blank, path.trace_blank
+        if path.in_token >= score:
+            score, trace = path.in_token, path.trace
         score += blank_gap
         if score > -(SLACK + SLACK_PER_CHARACTER * automaton.nodes[automaton.edges[edge, TARGET], DEPTH]):
-            now.edge[left], now.in_token[left], now.in_blank[left] = edge, NEVER, score
-            now.trace[left], now.trace_blank[left] = trace, trace
+            path = paths[left]
+            path.edge, path.in_token, path.in_blank = edge, NEVER, score
+            path.trace, path.trace_blank = trace, trace
             left += 1
     return left
 
 
 @njit
-def _advance(now, active, following, gap, tokens, blank_gap, automaton):  # type: ignore[no-untyped-def]
+def _advance(now, following, table, gap, tokens, blank_gap, automaton, opening):  # type: ignore[no-untyped-def]
     """Lets every path, and a new one at the root, read a token or a blank; returns how many records there are then."""
     nodes, edges, piece_length = automaton.nodes, automaton.edges, automaton.piece_length
     count = 0
-    for i in range(-1, active):
-        node, token = 0, -1
-        either, either_trace = np.float32(0.0), -1
-        after_blank, after_blank_trace = np.float32(0.0), -1
-        slack = SLACK
-        if i >= 0:
-            edge = now.edge[i]
-            node, token = edges[edge, TARGET], edges[edge, TOKEN]
-            slack = SLACK + SLACK_PER_CHARACTER * nodes[node, DEPTH]
-            after_blank, after_blank_trace = now.in_blank[i], now.trace_blank[i]
-            either, either_trace = after_blank, after_blank_trace
-            if now.in_token[i] >= now.in_blank[i]:
-                either, either_trace = now.in_token[i], now.trace[i]
-            repeated, rested = now.in_token[i] + gap[token], either + blank_gap
-            if max(repeated, rested) > -slack:
-                r, count = _record(following, count, edge)
-                if r >= 0:
-                    if repeated >= following.in_token[r]:
-                        following.in_token[r], following.trace[r], following.entered[r] = repeated, now.trace[i], False
-                    following.in_blank[r], following.trace_blank[r] = rested, either_trace
+    for reads in tokens:
+        edge, score = opening[reads], gap[reads]
+        if edge < 0 or score <= -(SLACK + SLACK_PER_CHARACTER * np.float32(piece_length[reads])):
+            continue
+        while edge < nodes[1, FIRST_EDGE] and edges[edge, TOKEN] == reads:  # the root of joined lists may repeat a token
+            r, count = _record(following, table, count, edge)
+            if r >= 0:
+                path = following[r]
+                path.in_token, path.trace, path.entered = score, -1, True
+            edge += 1
+    for i in range(len(now)):
+        before = now[i]
+        node, token = edges[before.edge, TARGET], edges[before.edge, TOKEN]
+        limit = SLACK + SLACK_PER_CHARACTER * np.float32(nodes[node, DEPTH])
+        either, either_trace = before.in_blank, before.trace_blank
+        if before.in_token >= before.in_blank:
+            either, either_trace = before.in_token, before.trace
+        repeated, rested = before.in_token + gap[token], either + blank_gap
+        if max(repeated, rested) > -limit:
+            r, count = _record(following, table, count, before.edge)
+            if r >= 0:
+                path = following[r]
+                if repeated >= path.in_token:
+                    path.in_token, path.trace, path.entered = repeated, before.trace, False
+                path.in_blank, path.trace_blank = rested, either_trace
         begin, end = nodes[node, FIRST_EDGE], nodes[node + 1, FIRST_EDGE]
         one_by_one = end - begin <= len(tokens)  # else look for each near token among the sorted edges
         for k in range(end - begin if one_by_one else len(tokens)):
-            reads = edges[begin + k, TOKEN] if one_by_one else tokens[k]
-            score = (after_blank if reads == token else either) + gap[reads]
-            if score <= -(slack + SLACK_PER_CHARACTER * piece_length[reads]):
+            edge = begin + k if one_by_one else first_edge_of(edges, begin, end, tokens[k])
+            if edge < 0:
                 continue
-            edge = begin + k if one_by_one else first_edge_of(edges, begin, end, reads)
-            while edge >= 0 and edge < end and edges[edge, TOKEN] == reads:
-                r, count = _record(following, count, edge)
-                if r >= 0 and score > following.in_token[r]:
-                    following.in_token[r], following.entered[r] = score, True
-                    following.trace[r] = after_blank_trace if reads == token else either_trace
-                if one_by_one:
-                    break
-                edge += 1  # the root of joined lists may repeat a token
+            reads = edges[edge, TOKEN]
+            score = (before.in_blank if reads == token else either) + gap[reads]
+            if score > -(limit + SLACK_PER_CHARACTER * np.float32(piece_length[reads])):
+                r, count = _record(following, table, count, edge)
+                if r >= 0 and score > following[r].in_token:
+                    path = following[r]
+                    path.in_token, path.entered = score, True
+                    path.trace = before.trace_blank if reads == token else either_trace
     for r in range(count):
-        following.table[following.place[r]] = -1
+        table[following[r].place] = -1
     return count
 
 

@@ -99,7 +99,7 @@ def as_written(
         ),
         Places(
             *(places.low[kept], places.high[kept], places.whole_low[kept], places.whole_high[kept]),
-            *(np.array(end, np.int32), places.allowed[kept]),
+            *(np.array(end, np.int32), places.after[kept], places.allowed[kept]),
         ),
         tuple(shown),
     )

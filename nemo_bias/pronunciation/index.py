@@ -120,6 +120,8 @@ def nearest(index, heard, first_heard, most, farthest):  # type: ignore[no-untyp
                 longer = max(length, len(now))
                 limit = _units(min(farthest, distances[k, -1]), longer)
                 own = row[start[length] + first : start[length] + width[length - 1]]
+                if not _any_within(own, limit):
+                    continue
                 for n in range(len(own)):
                     if own[n] <= limit:
                         distance = np.float32(own[n] * COST_UNIT / longer)
@@ -130,6 +132,15 @@ def nearest(index, heard, first_heard, most, farthest):  # type: ignore[no-untyp
 
 
 @njit
+def _any_within(costs, limit):  # type: ignore[no-untyped-def]
+    """Whether a cost is at most the limit; vectors, which is all that most pronunciations need."""
+    found = False
+    for n in range(len(costs)):
+        found |= costs[n] <= limit
+    return found
+
+
+@njit
 def _units(distance, longer):  # type: ignore[no-untyped-def]
     """The cost of a distance, in whole units, rounded up."""
     return np.int16(min(np.float32(32767), distance * longer / COST_UNIT + 1))
@@ -137,19 +148,16 @@ def _units(distance, longer):  # type: ignore[no-untyped-def]
 
 @njit
 def _inserted(inserted, start):  # type: ignore[no-untyped-def]
-    """The row of the edit distance before anything was heard."""
+    """The row of the edit distance before anything was heard.
+
+    This inner loop and the next one are of vectors; so they must not have to ask whether a position counts from the end.
+    """
     row = np.zeros(start[-1], np.int16)
     for k in range(1, len(start) - 1):
-        low, high, width = start[k - 1], start[k], start[k + 1] - start[k]
-        _add(row[low : low + width], inserted[high - start[1] : high - start[1] + width], row[high : high + width])
+        shorter, own, costs = np.uint64(start[k - 1]), np.uint64(start[k]), np.uint64(start[k] - start[1])
+        for n in range(np.uint64(start[k + 1] - start[k])):
+            row[own + n] = np.int16(row[shorter + n] + np.int16(inserted[costs + n]))
     return row
-
-
-@njit
-def _add(shorter, inserted, row):  # type: ignore[no-untyped-def]
-    """[n] of inserting one more phone; vectors."""
-    for n in range(len(row)):
-        row[n] = np.int16(shorter[n] + np.int16(inserted[n]))
 
 
 @njit
@@ -158,28 +166,13 @@ def _go_on(last, row, taken, inserted, left_out, start):  # type: ignore[no-unty
     for n in range(start[1]):
         row[n] = np.int16(last[n] + left_out)
     for k in range(1, len(start) - 1):
-        low, high, width = start[k - 1], start[k], start[k + 1] - start[k]
-        own = high - start[1]
-        _cheapest(
-            last[low : low + width],
-            last[high : high + width],
-            row[low : low + width],
-            taken[own : own + width],
-            inserted[own : own + width],
-            left_out,
-            row[high : high + width],
-        )
-
-
-@njit
-def _cheapest(last_shorter, last, shorter, taken, inserted, left_out, row):  # type: ignore[no-untyped-def]
-    """[n] of taking the phone for the pronunciations' own, of leaving it out, and of inserting theirs; vectors."""
-    for n in range(len(row)):
-        take = np.int16(last_shorter[n] + np.int16(taken[n]))
-        leave = np.int16(last[n] + left_out)
-        insert = np.int16(shorter[n] + np.int16(inserted[n]))
-        cost = take if take < leave else leave
-        row[n] = cost if cost < insert else insert
+        shorter, own, costs = np.uint64(start[k - 1]), np.uint64(start[k]), np.uint64(start[k] - start[1])
+        for n in range(np.uint64(start[k + 1] - start[k])):
+            take = np.int16(last[shorter + n] + np.int16(taken[costs + n]))
+            leave = np.int16(last[own + n] + left_out)
+            insert = np.int16(row[shorter + n] + np.int16(inserted[costs + n]))
+            cost = take if take < leave else leave
+            row[own + n] = cost if cost < insert else insert
 
 
 @njit
