@@ -168,8 +168,11 @@ def test_the_log_tells_what_is_not_known_of_a_language(model, nemo_log):
     assert nemo_log[-1] == "INFO nemo_bias: language xx: without word frequencies, pairs of words"
     set_anew(model, ["tesla"], language="fr", variants=[], pronunciations="en")
     assert nemo_log[-1] == "INFO nemo_bias: language fr: without pairs of words"
-    set_anew(model, ["tesla"], language="fr", variants=[], pronunciations="en", word_frequencies="en")
-    assert nemo_log[-1] == "INFO nemo_bias: 1 phrase, method arcs"
+    set_anew(model, ["tesla"], language="fr", variants=[], pronunciations="en", word_frequencies="de")
+    assert nemo_log[-1] == "INFO nemo_bias: language fr: without pairs of words"
+    for source in ("en", None, LIST):
+        set_anew(model, ["tesla"], language="fr", variants=[], pronunciations="en", word_frequencies=source)
+        assert nemo_log[-1] == "INFO nemo_bias: 1 phrase, method arcs"
     with pytest.raises(ValueError, match="language is 'German'; give its code"):
         set_anew(model, ["tesla"], language="German")
 

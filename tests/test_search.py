@@ -15,6 +15,7 @@ from nemo_bias.decoder.candidates import CandidateFinder
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import compile_list
 from nemo_bias.decoder.frames import UtteranceFrames
+from nemo_bias.decoder.frequencies import SHORTEST_TEXT
 from nemo_bias.decoder.probability import (
     COMMON,
     COMMON_AND_MORE,
@@ -293,7 +294,7 @@ def test_texts_never_add_more_than_foreseen(seed):
 @pytest.mark.parametrize("bias", [False, True], ids=["", "biased"])
 def test_no_likely_arc_is_left_out(bias, subwords, tmp_path):
     """Of words that the adapter hears as one, and the recogniser as several, each counts."""
-    evidence = weights_file(tmp_path / "evidence.json", constant=-1, gap=-0.2, common_and_more=0.6, tie=0.3)
+    evidence = weights_file(tmp_path / "evidence.json", constant=-1, gap=-0.2, common_and_more=1.5, tie=0.3)
     line = " ".join([*"abenorst", *map("".join, itertools.product("abenorst", repeat=2))])
     (tmp_path / "text.txt").write_text(f"{line}\n{line}\n")
     options = DecodingOptions(
@@ -396,7 +397,7 @@ def test_weights_decide_between_entities(search, subwords):
 
 def test_common_words_are_weighed_in(search, subwords, tmp_path):
     (tmp_path / "text.txt").write_text("the barn is a barn\n")
-    evidence = weights_file(tmp_path / "common.json", constant=4, common=-1)
+    evidence = weights_file(tmp_path / "common.json", constant=2, common=-1)
     log_probs = speak(subwords, BARN, HEARD)
     for frequencies, text in ((str(tmp_path / "text.txt"), "no barn a"), (None, "no born a")):
         decoder = search(subwords, evidence_file=evidence, word_frequencies=frequencies)
@@ -413,7 +414,7 @@ def test_common_words_weigh_less_if_a_name_is_heard_as_several(search, subwords,
             decoder = search(subwords, evidence_file=evidence, word_frequencies=str(tmp_path / "text.txt"))
             found.append(odds(probability(decoder, speak(subwords, pieces, heard), phrase)))
         more[phrase] = np.log(found[1] / found[0])
-    frequency = np.log10(1e9 / 4)  # on the Zipf scale
+    frequency = np.log10(1e9 / SHORTEST_TEXT)  # on the Zipf scale, of what occurs once in so short a text
     assert more["ton"] == pytest.approx(0.05 * 0.7 * frequency, rel=1e-3) and more["born"] == pytest.approx(0, abs=1e-5)
 
 

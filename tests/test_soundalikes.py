@@ -50,6 +50,19 @@ def test_a_phrase_with_marks_or_digits_is_not_like_its_reading(phrase, read):
     assert likeness(phrase, words={read: 6.0}) == [0.0]
 
 
+@pytest.mark.parametrize(("phrase", "word"), [("café", "cafe"), ("cafe", "café"), ("chez Café", "cafe")])
+def test_a_phrase_is_not_like_its_own_words_without_accents(phrase, word):
+    assert likeness(phrase, words={word: 6.0}) == [0.0]
+
+
+def test_a_word_that_is_said_otherwise_without_accents_is_a_rival():
+    words = OrdinaryWords(["schon"], {"schon": 6.0}.__getitem__, word_sounds("en"))
+    said = word_sounds("en").words(["schon"])[0][0].phones
+    distance = phone_distance(np.array(said), np.array(said[:-1]), feature_costs())
+    expected = [0, pytest.approx(6 - PER_DISTANCE * distance, abs=1e-3)]
+    assert words.likeness(["schön", "schön"], [[said], [said[:-1]]]).tolist() == expected and distance < 0.3
+
+
 def test_what_cannot_be_said_is_like_nothing():
     assert likeness("东京", "") == [0.0, 0.0]
     assert likeness("reelly", words={}) == [0.0]
@@ -69,10 +82,20 @@ def test_placeholders_of_numbers_are_no_words():
 
 def test_words_of_a_text_have_no_marks(tmp_path):
     text = tmp_path / "text.txt"
-    text.write_text('"Paris, Paris!" he said. (Paris.)\n')
+    text.write_text('"Paris, Paris!" he said. (Paris.)\n' * 1000)
     options = DecodingOptions(word_frequencies=str(text))
     paris, parris = BiasedBeamSearch(character_vocabulary([" ", *"aiprs"]), options).compile(["paris", "parris"]).likeness
-    assert paris == 0 and parris > 7
+    assert paris == 0 and parris > 5
+
+
+@pytest.mark.parametrize(("words", "expected"), [(2_000, 0), (2_000_000, 3.45)])
+def test_what_occurs_in_a_short_text_need_not_be_common(words, expected, tmp_path):
+    """An entity that sounds like a word of it is not doubted for that."""
+    text = tmp_path / "text.txt"
+    text.write_text("paris " * (words // 20_000 or 1) + "to " * words)
+    options = DecodingOptions(word_frequencies=str(text))
+    (parris,) = BiasedBeamSearch(character_vocabulary([" ", *"aiprs"]), options).compile(["parris"]).likeness
+    assert parris == pytest.approx(expected, abs=0.1)
 
 
 @pytest.mark.parametrize(

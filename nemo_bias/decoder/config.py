@@ -110,13 +110,15 @@ class DecodingOptions:
         """What would be used, but is not known of the language."""
         if self.method != "arcs":
             return []
+        from nemo_bias.decoder.word_pairs import knows_pairs
         from nemo_bias.variants import GENERATORS, VariantSettings  # with the packages that they use
 
         settings = VariantSettings(frozenset(), self.language, g2g_file=self.g2g_file)
         unknown = [name for name in self.variants if name in GENERATORS and not GENERATORS[name].knows(settings)]
         unknown += ["pronunciations"] * (self.pronunciations == AUTO and self.pronunciation_source is None)
-        unknown += ["word frequencies"] * (self.word_frequencies == AUTO and self.frequency_source is None)
-        return unknown + ["pairs of words"] * (self.word_frequencies == AUTO and not language(self.language).is_english)
+        source = self.frequency_source
+        unknown += ["word frequencies"] * (self.word_frequencies == AUTO and source is None)
+        return unknown + ["pairs of words"] * (self.word_frequencies is not None and not knows_pairs(source))
 
     def check(self) -> None:
         """Refuses wrong values.

@@ -14,6 +14,9 @@ from nemo_bias.decoder.word_pairs import plain, text_counts
 # words; 0 for a word that is not known.
 Frequencies = Callable[[str], float]
 
+# Words of a text that tell how common each is. A shorter text counts as so long: what occurs in it once need not be common.
+SHORTEST_TEXT = 1_000_000
+
 
 @lru_cache(maxsize=4)
 def word_frequencies(source: str) -> Frequencies:
@@ -21,14 +24,15 @@ def word_frequencies(source: str) -> Frequencies:
 
     Args:
         source: a language code of the package wordfreq (Speer 2022), such as ``en``; or a file of ordinary text in UTF-8,
-            the more the better, words separated by spaces.
+            a million words or more, separated by spaces, see `SHORTEST_TEXT`.
 
     Raises:
         ValueError: the source is neither.
     """
     if Path(source).is_file():
         counts = text_counts(source)
-        known = {word: max(0.0, math.log10(count / counts.total * 1e9)) for word, count in counts.words.items()}
+        total = max(SHORTEST_TEXT, counts.total)
+        known = {word: max(0.0, math.log10(count / total * 1e9)) for word, count in counts.words.items()}
         return lambda word: known.get(plain(word), 0.0)
     import wordfreq
 

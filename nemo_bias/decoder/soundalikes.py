@@ -8,6 +8,7 @@ counts by its frequency on the Zipf scale, less `PER_DISTANCE` times its distanc
 from __future__ import annotations
 
 import threading
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -45,8 +46,9 @@ class OrdinaryWords:
         """How common the words are that phrases sound like, on the Zipf scale.
 
         Args:
-            phrases: of any case. A word that a phrase holds is none that it only sounds like; nor is, of a phrase with
-                marks or digits ("e-mail", "1st"), a word that is said the same: so is it read.
+            phrases: of any case. A word that a phrase holds is none that it only sounds like. Nor is a word that is said the
+                same, if it is the phrase without accents ("cafe") or the phrase has marks or digits ("e-mail", "1st"): so
+                is it read.
             pronunciations: those of each phrase, of which the first counts.
 
         Returns:
@@ -60,10 +62,18 @@ class OrdinaryWords:
         for (_, k), words, own_distances in zip(sounds, found.tolist(), distances.tolist(), strict=True):
             held = phrases[k].lower().split()
             only_letters = all(word.replace("'", "").isalpha() for word in held)
+            bare = [without_accents(word) for word in held]
             for word, distance in zip(words, own_distances, strict=True):
-                if word >= 0 and self._words[word] not in held and (only_letters or distance > 0):
+                if word < 0 or self._words[word] in held:
+                    continue
+                if distance > 0 or (only_letters and without_accents(self._words[word]) not in bare):
                     likeness[k] = max(likeness[k], self._frequency[word] - PER_DISTANCE * distance)
         return likeness
+
+
+def without_accents(word: str) -> str:
+    """A word without the marks on its letters."""
+    return "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
 
 
 _READING = threading.Lock()

@@ -49,6 +49,11 @@ class WordCounts(NamedTuple):
         return min(STRONGEST, max(0.0, math.log(together * self.total / (self.words[first] * self.words[second]))))
 
 
+def knows_pairs(source: str | None) -> bool:
+    """Whether the pairs of words of a source, as for `word_ties`, are known; None: there is no source."""
+    return source is not None and (source == ENGLISH or Path(source).is_file())
+
+
 def word_ties(source: str) -> Ties:
     """The ties of words in a language, or in a text.
 
@@ -56,9 +61,9 @@ def word_ties(source: str) -> Ties:
         source: as for `frequencies.word_frequencies`. Of languages only English is known, by the counts that the package
             symspellpy (Garbe 2017) holds; they are read when the first pair is asked for. All ties of others are `TYPICAL`.
     """
-    if Path(source).is_file():
-        return text_counts(source).tie
-    return _english_tie if source == ENGLISH else lambda first, second: TYPICAL
+    if not knows_pairs(source):
+        return lambda first, second: TYPICAL
+    return _english_tie if source == ENGLISH else text_counts(source).tie
 
 
 def strongest_tie(words: Sequence[str], low: int, high: int, phrase: str, ties: Ties) -> float:
