@@ -49,6 +49,7 @@ SLACK = np.float32(1.0)
 SLACK_PER_CHARACTER = np.float32(2.0)
 RANK_PER_CHARACTER = np.float32(1.5)
 MAX_ACTIVE = 100
+ONE_BY_ONE = 16  # edges that are looked at in the time that it takes to find one
 CAPACITY = 1024  # paths that may be open before the best are chosen
 MAX_SAME = 2  # alternative times kept for one phrase at one place
 
@@ -123,6 +124,7 @@ def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[
     found_gap = np.empty(64, np.float32)
     count_found = 0
     gap = np.full(width, NEVER, np.float32)  # of the near tokens to the frame's best
+    worth = np.full(width, NEVER, np.float32)  # these and the slack that their characters bring
     rank = np.empty(CAPACITY, np.float32)
     near = np.empty(width, np.int32)
     opening = _first_edges(automaton, width)
@@ -135,9 +137,10 @@ def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[
             continue
         for v in tokens:
             gap[v] = log_probs[t, v] - best[t]
-        count = _advance(now[:active], following, table, gap, tokens, blank_gap, automaton, opening)
+            worth[v] = gap[v] + SLACK_PER_CHARACTER * automaton.piece_length[v]
+        count = _advance(now[:active], following, table, gap, worth, tokens, blank_gap, automaton, opening)
         for v in tokens:
-            gap[v] = NEVER
+            gap[v] = worth[v] = NEVER
         lowest = NEVER
         if count > MAX_ACTIVE:
             for r in range(count):
@@ -200,13 +203,13 @@ def _rest(paths, blank_gap, automaton):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _advance(now, following, table, gap, tokens, blank_gap, automaton, opening):  # type: ignore[no-untyped-def]
+def _advance(now, following, table, gap, worth, tokens, blank_gap, automaton, opening):  # type: ignore[no-untyped-def]
     """Lets every path, and a new one at the root, read a token or a blank; returns how many records there are then."""
-    nodes, edges, piece_length = automaton.nodes, automaton.edges, automaton.piece_length
+    nodes, edges = automaton.nodes, automaton.edges
     count = 0
     for reads in tokens:
         edge, score = opening[reads], gap[reads]
-        if edge < 0 or score <= -(SLACK + SLACK_PER_CHARACTER * np.float32(piece_length[reads])):
+        if edge < 0 or worth[reads] <= -SLACK:
             continue
         while edge < nodes[1, FIRST_EDGE] and edges[edge, TOKEN] == reads:  # the root of joined lists may repeat a token
             r, count = _record(following, table, count, edge)
@@ -230,14 +233,14 @@ def _advance(now, following, table, gap, tokens, blank_gap, automaton, opening):
                     path.in_token, path.trace, path.entered = repeated, before.trace, False
                 path.in_blank, path.trace_blank = rested, either_trace
         begin, end = nodes[node, FIRST_EDGE], nodes[node + 1, FIRST_EDGE]
-        one_by_one = end - begin <= len(tokens)  # else look for each near token among the sorted edges
+        one_by_one = end - begin <= ONE_BY_ONE * len(tokens)  # else look for each near token among the sorted edges
         for k in range(end - begin if one_by_one else len(tokens)):
             edge = begin + k if one_by_one else first_edge_of(edges, begin, end, tokens[k])
             if edge < 0:
                 continue
             reads = edges[edge, TOKEN]
-            score = (before.in_blank if reads == token else either) + gap[reads]
-            if score > -(limit + SLACK_PER_CHARACTER * np.float32(piece_length[reads])):
+            if (before.in_blank if reads == token else either) + worth[reads] > -limit:
+                score = (before.in_blank if reads == token else either) + gap[reads]
                 r, count = _record(following, table, count, edge)
                 if r >= 0 and score > following[r].in_token:
                     path = following[r]
