@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -38,7 +40,15 @@ def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]
-    """numba's cache of one function, which may fail."""
+    """numba's cache of one function, which may fail.
+
+    numba compares the file of the function with that which was compiled. What it calls is compiled with it, so all files
+    of the package that hold compiled code count.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = self._cache_file._source_stamp, _newest_source()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function for a signature, None if there is none."""
@@ -54,6 +64,13 @@ class _Cache(FunctionCache):  # type: ignore[misc]
             super().save_overload(sig, data)
         except Exception as error:
             _say_once(error)
+
+
+@lru_cache(maxsize=1)
+def _newest_source() -> int:
+    """When the newest file of the package that holds compiled code was changed, nanoseconds."""
+    files = Path(__file__).parent.rglob("*.py")
+    return max(file.stat().st_mtime_ns for file in files if b"import njit" in file.read_bytes())
 
 
 def _say_once(error: Exception) -> None:

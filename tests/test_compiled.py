@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 
@@ -50,6 +51,48 @@ def test_a_second_process_takes_what_was_kept(tmp_path):
         for _ in range(2)
     ]
     assert "kept 0" in shown[0].stdout and "kept 1" in shown[1].stdout
+
+
+def test_it_is_compiled_anew_if_what_it_calls_has_changed(tmp_path):
+    """In another file, which numba does not look at."""
+    shutil.copytree(ROOT / "nemo_bias", tmp_path / "nemo_bias", ignore=shutil.ignore_patterns("__pycache__", "*.nb?"))
+    program = """
+import numpy as np
+from nemo_bias.decoder.phone_evidence import phrase_phones
+from nemo_bias.decoder.sounds import sound_distances
+said, costs = np.zeros(3, np.int32), np.zeros((50, 50), np.float32)
+print("distance", sound_distances(said, np.array([0, 3], np.int32), said[:1], phrase_phones([[said]]), costs))
+"""
+    env = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    called, shown = tmp_path / "nemo_bias" / "pronunciation" / "distance.py", []
+    for _ in range(2):
+        run = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, env=env, check=True, capture_output=True, text=True
+        )
+        shown.append(run.stdout)
+        called.write_text(called.read_text().replace("    return float(row", "    return 1 + float(row"))
+    assert "distance [0.]" in shown[0] and "distance [1.]" in shown[1]
+
+
+def test_it_runs_without_a_compiler():
+    """As those do who look for a fault: slowly, and with the same result."""
+    program = """
+import numpy as np
+from nemo_bias.decoder.config import DecodingOptions
+from nemo_bias.decoder.search import BiasedBeamSearch
+from nemo_bias.decoder.vocabulary import character_vocabulary
+options = DecodingOptions(word_frequencies=None, pronunciations=None, variants=[], min_probability=0.01)
+search = BiasedBeamSearch(character_vocabulary(" abc"), options, threads=1)
+log_probs = np.log(np.random.default_rng(0).dirichlet(np.full(5, 0.2), (8, 30))).astype(np.float32)
+entities = search.compile(["ab", "ca b"]).joined(search.compile(["abc", "ca"]))
+for (each,) in search.decode(log_probs, lists=entities):
+    print(each.text, [(span.entity, span.start, span.end, round(span.probability, 3)) for span in each.spans])
+"""
+    shown = []
+    for off in "01":
+        env = dict(os.environ, NUMBA_DISABLE_JIT=off)
+        shown.append(subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, env=env, text=True))
+    assert shown[0] == shown[1] and all(f"'{entity}'" in shown[0] for entity in ("ab", "ca b", "abc", "ca"))
 
 
 def add(a, b):

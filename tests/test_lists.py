@@ -215,9 +215,9 @@ def test_python_lists_cost_what_files_cost(model, tmp_path):
     (tmp_path / "names.txt").write_text("\n".join(words))
     seconds = []
     for entities in (words[:5], tmp_path / "names.txt", words):
-        start = time.perf_counter()
+        start = time.process_time()
         set_anew(model, entities, pronunciations=None)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert seconds[2] < 2 * seconds[1] + 0.1
     assert "entities" not in model.cfg.decoding.biased_beam or not model.cfg.decoding.biased_beam.entities
 

@@ -345,3 +345,13 @@ def test_node_weights_are_the_highest_below(marked):
 
     highest = node_weights(automaton, weights)
     assert highest.tolist() == [weights[list(below(node))].max() for node in range(len(automaton.nodes) - 1)]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 9])
+def test_near_tokens_are_the_best_of_a_frame_and_of_equal_ones_the_first(most):
+    log_probs = np.array([[-1, -2, -3, -3, -3, -0.5, -9], [-3, -3, -3, -3, -3, -3, -3]], np.float32)
+    near = near_tokens(log_probs, log_probs.max(axis=1), 5, 4.0, most)
+    expected = [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 6]]
+    assert [row[:count].tolist() for row, count in zip(near.tokens, near.counts, strict=True)] == [
+        e[:most] for e in expected
+    ]

@@ -389,6 +389,18 @@ def test_more_is_written_at_a_lower_probability(seed, search, subwords):
     assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_joined_lists_find_what_one_list_finds(seed, search, subwords):
+    """Also where entities of both begin with the same token."""
+    log_probs = random_log_probs(np.random.default_rng(seed), 200, subwords.size, peak=3.0)
+    phrases = random_phrases(seed, 60)
+    decoder = search(subwords, min_probability=0.05, variants=[])
+    joined = decoder.compile(phrases[:30]).joined(decoder.compile(phrases[30:]))
+    (((one,),), ((other,),)) = (decoder.decode(log_probs[None], lists=each) for each in (decoder.compile(phrases), joined))
+    assert one.text == other.text and one.spans == other.spans
+    assert {phrases.index(span.entity) < 30 for span in one.spans} == {True, False}
+
+
 def test_weights_decide_between_entities(search, subwords):
     log_probs = speak(subwords, ["▁b", "o", "n", "e"], {2: ("t", 0.3)})
     for weights, winner in (([9.0, 1.0], "bone"), ([1.0, 9.0], "bore")):

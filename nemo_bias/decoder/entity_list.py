@@ -59,7 +59,7 @@ class CompiledList:
         index: of the pronunciations.
         likeness: [phrases] how common the ordinary words are that each sounds like, see `soundalikes`; 0 if none.
         classes: [phrases] the kind of each entity, "" if none.
-        shortest: the tokens of the phrases.
+        shortest: the fewest tokens that write each phrase.
         suppressed: phrases that are kept out of the text, in lower case, with their weights, below 0; none of `phrases`.
     """
 

@@ -19,7 +19,7 @@ from nemo_bias.decoder.frames import NEVER, near_tokens_of
 
 
 class EntityArcs(NamedTuple):
-    """The arcs of an utterance, sorted by phrase and start frame; all arrays are [arcs] unless they say otherwise.
+    """The arcs of an utterance; all arrays are [arcs] unless they say otherwise.
 
     Attributes:
         phrase: index of the phrase in the automaton.
@@ -63,15 +63,18 @@ def _grown(array):  # type: ignore[no-untyped-def]
 # edge's token and the best that ends in a blank after it. Scores are relative to the best label of each frame, so they are
 # never positive.
 _PATH = np.dtype(
-    [
-        ("edge", np.int32),
-        ("in_token", np.float32),  # score
-        ("in_blank", np.float32),  # score
-        ("trace", np.int32),  # history entry of the path in the token
-        ("trace_blank", np.int32),  # history entry of the path in the blank
-        ("entered", np.bool_),  # the token was read in this frame, and `trace` is still the entry before
-        ("place", np.int32),  # where the record stands in the table
-    ]
+    (
+        np.record,
+        [
+            ("edge", np.int32),
+            ("in_token", np.float32),  # score
+            ("in_blank", np.float32),  # score
+            ("entry", np.int32),  # of the history, of the path in the token
+            ("entry_blank", np.int32),  # likewise of the path in the blank
+            ("entered", np.bool_),  # the token was read in this frame, and `entry` is still the one before
+            ("place", np.int32),  # where the record stands in the table
+        ],
+    )
 )
 
 
@@ -113,7 +116,8 @@ def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[
         automaton: the phrases.
 
     Returns:
-        `EntityArcs`. Their number, and the time it takes, depend on the speech, not on the length of the list.
+        `EntityArcs`, sorted by phrase and start frame. Their number, and the time it takes, depend on the speech, not on
+        the length of the list.
     """
     frames, width = log_probs.shape
     now, following = np.empty(CAPACITY, _PATH), np.empty(CAPACITY, _PATH)
@@ -156,11 +160,11 @@ def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[
             if path.entered:
                 if written == len(history):
                     history = _grown(history)
-                trace = path.trace
-                history[written, 0], history[written, 1] = automaton.edges[path.edge, TOKEN], trace
-                history[written, 2] = history[trace, 2] if trace >= 0 else t
-                history[written, 3] = history[trace, 3] + 1 if trace >= 0 else 1
-                path.trace = written
+                entry = path.entry
+                history[written, 0], history[written, 1] = automaton.edges[path.edge, TOKEN], entry
+                history[written, 2] = history[entry, 2] if entry >= 0 else t
+                history[written, 3] = history[entry, 3] + 1 if entry >= 0 else 1
+                path.entry = written
                 phrase = automaton.nodes[automaton.edges[path.edge, TARGET], ENTITY]
                 if phrase >= 0:
                     if count_found == len(found):
@@ -190,14 +194,14 @@ def _rest(paths, blank_gap, automaton):  # type: ignore[no-untyped-def]
     left = 0
     for i in range(len(paths)):
         path = paths[i]
-        edge, score, trace = path.edge, path.in_blank, path.trace_blank
+        edge, score, entry = path.edge, path.in_blank, path.entry_blank
         if path.in_token >= score:
-            score, trace = path.in_token, path.trace
+            score, entry = path.in_token, path.entry
         score += blank_gap
         if score > -(SLACK + SLACK_PER_CHARACTER * automaton.nodes[automaton.edges[edge, TARGET], DEPTH]):
             path = paths[left]
             path.edge, path.in_token, path.in_blank = edge, NEVER, score
-            path.trace, path.trace_blank = trace, trace
+            path.entry, path.entry_blank = entry, entry
             left += 1
     return left
 
@@ -215,23 +219,23 @@ def _advance(now, following, table, gap, worth, tokens, blank_gap, automaton, op
             r, count = _record(following, table, count, edge)
             if r >= 0:
                 path = following[r]
-                path.in_token, path.trace, path.entered = score, -1, True
+                path.in_token, path.entry, path.entered = score, -1, True
             edge += 1
     for i in range(len(now)):
         before = now[i]
         node, token = edges[before.edge, TARGET], edges[before.edge, TOKEN]
         limit = SLACK + SLACK_PER_CHARACTER * np.float32(nodes[node, DEPTH])
-        either, either_trace = before.in_blank, before.trace_blank
+        either, either_entry = before.in_blank, before.entry_blank
         if before.in_token >= before.in_blank:
-            either, either_trace = before.in_token, before.trace
+            either, either_entry = before.in_token, before.entry
         repeated, rested = before.in_token + gap[token], either + blank_gap
         if max(repeated, rested) > -limit:
             r, count = _record(following, table, count, before.edge)
             if r >= 0:
                 path = following[r]
                 if repeated >= path.in_token:
-                    path.in_token, path.trace, path.entered = repeated, before.trace, False
-                path.in_blank, path.trace_blank = rested, either_trace
+                    path.in_token, path.entry, path.entered = repeated, before.entry, False
+                path.in_blank, path.entry_blank = rested, either_entry
         begin, end = nodes[node, FIRST_EDGE], nodes[node + 1, FIRST_EDGE]
         one_by_one = end - begin <= ONE_BY_ONE * len(tokens)  # else look for each near token among the sorted edges
         for k in range(end - begin if one_by_one else len(tokens)):
@@ -245,7 +249,7 @@ def _advance(now, following, table, gap, worth, tokens, blank_gap, automaton, op
                 if r >= 0 and score > following[r].in_token:
                     path = following[r]
                     path.in_token, path.entered = score, True
-                    path.trace = before.trace_blank if reads == token else either_trace
+                    path.entry = before.entry_blank if reads == token else either_entry
     for r in range(count):
         table[following[r].place] = -1
     return count
