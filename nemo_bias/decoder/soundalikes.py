@@ -22,7 +22,7 @@ from nemo_bias.pronunciation.index import index_of, nearest
 from nemo_bias.pronunciation.phones import Phones
 
 LEAST_FREQUENCY = 4.0  # on the Zipf scale; English has 7,000 words that are as common
-PER_DISTANCE = 20.0  # what a distance of 1 takes off the frequency; on development data 15 is as good, 30 is worse
+PER_DISTANCE = 20.0  # what a distance of 1 takes off the frequency; chosen on development data
 MOST_NEAREST = 24  # words that are looked at for each phrase
 FARTHEST = 0.45  # distance; no word is common enough to count beyond it
 

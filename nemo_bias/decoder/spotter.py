@@ -59,9 +59,9 @@ def _grown(array):  # type: ignore[no-untyped-def]
     return np.concatenate((array, np.empty_like(array)))
 
 
-# What a path is, a record for each edge of the automaton that a path has just read. It holds the best path that ends in the
-# edge's token and the best that ends in a blank after it. Scores are relative to the best label of each frame, so they are
-# never positive.
+# The paths of a frame: a record for each edge of the automaton that one has just read. It holds the best path that ends in
+# the edge's token and the best that ends in a blank after it. Scores are relative to the best label of each frame, so never
+# positive.
 _PATH = np.dtype(
     (
         np.record,
@@ -243,8 +243,9 @@ def _advance(now, following, table, gap, worth, tokens, blank_gap, automaton, op
             if edge < 0:
                 continue
             reads = edges[edge, TOKEN]
-            if (before.in_blank if reads == token else either) + worth[reads] > -limit:
-                score = (before.in_blank if reads == token else either) + gap[reads]
+            so_far = before.in_blank if reads == token else either
+            if so_far + worth[reads] > -limit:
+                score = so_far + gap[reads]
                 r, count = _record(following, table, count, edge)
                 if r >= 0 and score > following[r].in_token:
                     path = following[r]
