@@ -131,9 +131,12 @@ def merged(first: Entity, second: Entity) -> Entity:
     )
 
 
-def merge_note(first: Entity, second: Entity) -> str:
-    """A sentence that says that the second entity is merged into the first, and which class is lost."""
-    note = f'{second.place}: "{second.text}" is merged with "{first.text}" of {first.place}'
+def merge_note(first: Entity, second: Entity, why: str = "") -> str:
+    """A sentence that says that the second entity is merged into the first, why, and which weight and class are lost."""
+    note = f'{second.place}: "{second.text}" is merged with "{first.text}" of {first.place}{why}'
+    if first.weight != second.weight:
+        lost, kept = sorted((first.weight, second.weight))
+        note += f"; the weight {lost:g} gives way to {kept:g}"
     if first.entity_class and second.entity_class and first.entity_class != second.entity_class:
         note += f'; its class "{second.entity_class}" gives way to "{first.entity_class}"'
     return note

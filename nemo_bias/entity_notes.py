@@ -22,6 +22,8 @@ def suspicions(entities: Iterable[Entity]) -> list[str]:
     """A sentence for each kind of entity that looks wrong, with the place of the first one and how many more there are."""
     found: dict[str, list[Entity]] = {}
     for entity in entities:
+        if entity.weight <= 0:  # it is not looked for
+            continue
         for kind, looks_so in _KINDS.items():
             if looks_so(entity):
                 found.setdefault(kind, []).append(entity)

@@ -108,7 +108,7 @@ def normalize_entities(entities: EntityList, alphabet: frozenset[str], code: str
         first = distinct.setdefault(item.phrase, item)
         if first is not item:
             distinct[item.phrase] = replace(first, entity=merged(first.entity, entity))
-            notes.append(f'{merge_note(first.entity, entity)}, as both are written "{item.phrase}"')
+            notes.append(merge_note(first.entity, entity, f', as both are written "{item.phrase}"'))
     if case_changes:
         count = f"{case_changes} of {len(entities)} entities"
         notes.append(f"{count} are matched in {normalizer.case} case, the only one that this model writes")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import field
 from types import NoneType
 from typing import Any, TypeVar, cast, get_args, get_type_hints
+
+from nemo_bias.messages import suggestion
 
 Config = TypeVar("Config")
 
@@ -47,9 +48,8 @@ def typed_config(kind: type[Config], node: Any, name: str) -> Config:
     config = OmegaConf.structured(kind)
     for key, value in (node or {}).items():
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise ValueError(f"{name}.{key}: unknown option; {hint}")
+            hint = suggestion(str(key), known) or f"; known are {', '.join(known)}"
+            raise ValueError(f"{name}.{key}: unknown option{hint}")
         kind_of_field, optional = _without_none(types[key])
         nested = dataclasses.is_dataclass(kind_of_field) and not (optional and value is None)
         try:

@@ -22,7 +22,7 @@ from typing import Any
 from nemo_bias.command_line import command
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.entities import FORMATS, EntityList, read_entities
-from nemo_bias.languages import ENGLISH
+from nemo_bias.languages import ENGLISH, language
 from nemo_bias.variants import GENERATORS
 
 
@@ -47,13 +47,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.variants is not None and not options.model:
         parser.error("--variants needs --model")
+    for name, needs in (("g2g_file", "variants"), ("lexicon", "pronunciations")):
+        if getattr(options, name) is not None and not getattr(options, needs):
+            parser.error(f"--{name.replace('_', '-')} needs --{needs}")
+    if options.language != ENGLISH and not options.model:
+        parser.error("--language needs --model; pronunciations are English")
     all_fine = True
+    language(options.language)
     entities = read_entities(options.list, options.format)
     if not options.model:  # with one, they come with its notes
         for note in entities.notes:
             print(note)
     if not (options.model or options.pronunciations):
         print(f"{options.list}: {len(entities)} entities; --model MODEL.nemo shows how a model can write them")
+    if options.pronunciations and options.language != ENGLISH:
+        print(
+            f"with language={options.language}, decoding uses these pronunciations only with pronunciations=en, or a lexicon"
+        )
     if options.pronunciations:
         all_fine &= _show_pronunciations(entities, options.list, options.lexicon)
     if options.model:
@@ -82,7 +92,9 @@ def _show_writing(entities: EntityList, name: str, model: str, chosen: DecodingO
     """Prints what a model does with a list, and its variants; returns whether the model can write all entities."""
     from nemo_bias.decoder.entity_list import compile_list
     from nemo_bias.normalization import normalize_entities
+    from nemo_bias.pronunciation import Pronouncer
 
+    Pronouncer(None).entities([entity for entity in entities if entity.pronunciations])  # what cannot be read is an error
     vocabulary = model_vocabulary(model)
     normalized = normalize_entities(entities, vocabulary.alphabet, chosen.language)
     written = compile_list(normalized.phrases, vocabulary).written
@@ -102,8 +114,12 @@ def _show_writing(entities: EntityList, name: str, model: str, chosen: DecodingO
                 print(f'    "{variant.text}" ({variant.origin}, {variant.cost:.1f} nats)')
         for note in found.notes:
             print(note)
-    writable = len(normalized.items) + len(normalized.unwritable) - len(unwritable)
-    print(f"{name}: {len(entities)} entities, {writable} phrases to look for, {len(unwritable)} not writable")
+    wanted = [can and item.entity.weight > 0 for item, can in zip(normalized.items, written, strict=True)]
+    suppressed = sum(entity.weight < 0 for entity in entities)
+    switched_off = sum(entity.weight == 0 for entity in entities)
+    others = f", {suppressed} kept out of the text" if suppressed else ""
+    others += f", {switched_off} switched off" if switched_off else ""
+    print(f"{name}: {len(entities)} entities, {sum(wanted)} phrases to look for, {len(unwritable)} not writable{others}")
     return not unwritable
 
 

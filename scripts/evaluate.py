@@ -36,6 +36,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.json:
         report = {name: row.as_dict() for name, row in scores.items()}
         options.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for note in entities.notes:
+        print(note, file=sys.stderr)
+    if not len(entities):
+        print(f"{options.entity_file}: the list is empty, so that nothing is counted", file=sys.stderr)
     for path in options.predictions:
         items = read_predictions(path)
         listed = written_list(

@@ -58,19 +58,27 @@ def main(cfg: Any) -> None:
 def transcribe(cfg: Any) -> None:
     """Transcribes and writes."""
     from nemo_bias.evaluation import read_manifest, write_manifest
+    from nemo_bias.integration.decoding.explaining import check_explainable
     from nemo_bias.integration.decoding.transcription import audio_items, transcribe_items
 
     if cfg.decoder_type not in (None, "ctc"):
         raise ValueError(f"decoder_type is {cfg.decoder_type!r}; this script decodes with CTC only")
     if (cfg.dataset_manifest is None) == (cfg.audio_dir is None):
         raise ValueError("give either dataset_manifest=M.jsonl or audio_dir=FOLDER")
-    source = Path(cfg.dataset_manifest or cfg.audio_dir)
+    source = Path(cfg.dataset_manifest or cfg.audio_dir).resolve()
+    output = Path(
+        cfg.output_filename or source.with_name(f"{source.name if cfg.audio_dir else source.stem}_predicted.jsonl")
+    )
+    if not output.parent.is_dir():
+        raise ValueError(f"output_filename={output}: there is no folder {output.parent}; make it")
     if cfg.dataset_manifest is not None:
         items, folder = read_manifest(source, ["audio_filepath"]), source.parent
     else:
         items, folder = audio_items(source), source
     if not items:
         raise ValueError(f"{source}: holds nothing to transcribe")
+    if cfg.explain_missed and any("text" not in item for item in items):
+        raise ValueError("explain_missed needs a manifest with the field text; give explain=[NAME] to ask for entities")
     model = restore(cfg)
     if hasattr(model, "ctc_decoding"):
         model.change_decoding_strategy(cfg.ctc_decoding, decoder_type="ctc", verbose=False)
@@ -78,6 +86,8 @@ def transcribe(cfg: Any) -> None:
         raise TypeError(f"{type(model).__name__} has no CTC decoder; give a CTC or hybrid model")
     else:
         model.change_decoding_strategy(cfg.ctc_decoding, verbose=False)
+    if cfg.explain or cfg.explain_missed:
+        check_explainable(model)
     results = transcribe_items(
         model,
         items,
@@ -88,10 +98,10 @@ def transcribe(cfg: Any) -> None:
         batch_size=cfg.batch_size,
         num_workers=cfg.num_workers,
     )
+    write_manifest(output, results)
     if cfg.explain or cfg.explain_missed:
         explain(cfg, model, results, folder)
-    output = Path(cfg.output_filename or f"{source.with_suffix('')}_predicted.jsonl")
-    write_manifest(output, results)
+        write_manifest(output, results)
     found = sum(len(result["entity_spans"]) for result in results)
     print(f"{output}: {len(results)} utterances, {found} entities found")
 
@@ -106,8 +116,6 @@ def explain(cfg: Any, model: Any, results: list[dict[str, Any]], folder: Path) -
 
     asked = [list(cfg.explain) for _ in results]
     if cfg.explain_missed:
-        if any("text" not in result for result in results):
-            raise ValueError("explain_missed needs a manifest with the field text; give explain=[NAME] to ask for entities")
         for names, missed in zip(asked, missed_entities(results, *entities_in_use(model)), strict=True):
             names += missed
     wanted = [(result, list(dict.fromkeys(names))) for result, names in zip(results, asked, strict=True) if names]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nemo_bias.decoder.probability import PARTS, VARIANTS
+from nemo_bias.decoder.probability import PARTS, WEIGHT_SETS
 from nemo_bias.decoder.vocabulary import Vocabulary, character_vocabulary
 
 DEMO = Path(__file__).resolve().parent.parent / "scripts" / "demo"
@@ -83,7 +83,7 @@ def weights_file(path, risk: dict[str, float] | None = None, **terms: float) -> 
     """
     weights = {part: terms if part in ("unsure", "sure") else {} for part in PARTS}
     weights["risk"] = risk or {"constant": -30}
-    path.write_text(json.dumps(dict.fromkeys(VARIANTS.values(), weights)))
+    path.write_text(json.dumps(dict.fromkeys(WEIGHT_SETS.values(), weights)))
     return str(path)
 
 

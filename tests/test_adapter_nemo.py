@@ -335,9 +335,9 @@ def test_files_with_wrong_content_are_refused(adapter_file, tmp_path, kind):
 
 def test_unknown_options_are_named(stock, batch):
     model = restore()
-    with pytest.raises(Exception, match=r"adapter\.contextual\.head: unknown option; did you mean 'heads'\?"):
+    with pytest.raises(Exception, match=r"adapter\.contextual\.head: unknown option, did you mean .heads.\?"):
         with_adapter(model, contextual={"head": 2})
-    with pytest.raises(Exception, match=r"adapter\.training\.most_entitys: unknown option; did you mean 'most_entities'\?"):
+    with pytest.raises(Exception, match=r"adapter\.training\.most_entitys: unknown option, did you mean .most_entities.\?"):
         with_adapter(model, training={"most_entitys": 2})
     with pytest.raises(Exception, match=r"adapter\.contextual\.heads: 'many' does not fit"):
         with_adapter(model, contextual={"heads": "many"})
@@ -988,3 +988,14 @@ def test_a_program_with_two_processes(clips, batch, tmp_path):
     unbiased = outputs(stock, batch)
     load_adapter(stock, tmp_path / "adapters.pt")
     assert not same(outputs(stock, batch, NAMES), unbiased)
+
+
+def test_a_manifest_that_cannot_be_read_hides_no_other(tmp_path):
+    from types import SimpleNamespace
+
+    from nemo_bias.integration.training.adapter_training import _read_manifests
+
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "a word", "entities": ["word"]}) + "\n")
+    paths = [str(tmp_path / "a__OP_0..3_CL_.jsonl"), str(tmp_path / "b.jsonl")]
+    for given in (paths, ",".join(paths)):
+        assert _read_manifests(SimpleNamespace(cfg={"train_ds": {"manifest_filepath": given}})) == (["a word"], ["word"])

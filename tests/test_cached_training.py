@@ -100,6 +100,8 @@ def test_what_is_cached_is_not_encoded_again(model, adapter, manifest, items, tm
     assert again.utterances == first.utterances
     with pytest.raises(AssertionError, match="encoded again"):
         encode(model, adapter, other, tmp_path)
+    with pytest.raises(AssertionError, match="encoded again"):  # the same names may be other audio in another folder
+        layer_cache.encode_manifest(model, adapter, manifest, 0, tmp_path, audio_dir=tmp_path)
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1  # nothing is left of what failed
 
 

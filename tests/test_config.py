@@ -49,7 +49,7 @@ def test_every_option_has_a_help_text():
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ({"wieght": 2}, r"biased_beam.wieght: unknown option; did you mean 'weight'\?"),
+        ({"wieght": 2}, r"biased_beam.wieght: unknown option, did you mean .weight.\?"),
         ({"beam_size": "many"}, "biased_beam.beam_size: 'many' does not fit"),
         ({"entities": 3}, "biased_beam.entities: 3 does not fit"),
         ({"threshold": 1}, "biased_beam.threshold: unknown option"),
@@ -73,6 +73,10 @@ def test_options_come_from_mappings_and_omegaconf():
         ({"min_probability": 1}, "min_probability is 1.0; it must lie between 0 and 1"),
         ({"weight": -1}, "weight is -1.0; give 0 or more"),
         ({"phone_weight": -1}, "phone_weight is -1.0; give 0 or more"),
+        ({"boost": float("inf")}, "boost is inf; give 0 or more"),
+        ({"nbest": 0}, "nbest is 0; it must be at least 1"),
+        ({"threads": -1}, "threads is -1; it must be at least 0"),
+        ({"adapter_weight": float("nan")}, "adapter_weight is nan; give a finite number"),
         ({"most_tokens": 0}, "most_tokens is 0; it must be at least 1"),
         ({"method": "beam"}, "method is 'beam'; choose one of arcs, adaptive, greedy"),
     ],

@@ -49,8 +49,22 @@ CASES = [
         situation({"method": "adaptive", "word_frequencies": "de"}),
         ["word_frequencies has no effect because method is"],
     ),
-    (situation({"method": "adaptive", "min_probability": 0.2}), ["min_probability has no effect because .* no phone head"]),
-    (situation({"method": "adaptive", "min_probability": 0.2}, adapters=[PHONES]), []),
+    (
+        situation({"method": "adaptive", "min_probability": 0.2}),
+        ["min_probability has no effect because method is adaptive"],
+    ),
+    (
+        situation({"method": "adaptive", "min_probability": 0.2, "pronunciations": "cmudict"}, adapters=[PHONES]),
+        ["min_probability has no effect because method is adaptive"],
+    ),
+    (
+        situation({"method": "adaptive", "lm_file": "words.lm", "entity_boost": 2.0, "class_boosts": {"person": 1.0}}),
+        ["entity_boost and biased_beam.class_boosts have no effect because method is adaptive"],
+    ),
+    (
+        situation({"method": "adaptive", "pronunciations": "cmudict"}),
+        ["pronunciations has no effect because .* no phone head"],
+    ),
     (situation({"pronunciations": None}, entities=[SAID]), ["every pronunciation in the entity list has no effect"]),
     (
         situation({"pronunciations": None, "lookup_distance": 0.2}),
@@ -85,6 +99,38 @@ CASES = [
     (situation({"method": "adaptive", "variants": ["g2g"]}), ["variants has no effect because method is adaptive"]),
     (situation({"method": "adaptive", "variants": []}), []),
     (situation(), []),
+    (situation(own=[]), []),
+    (
+        situation({"min_probability": 0.3, "nbest": 2}, own=[]),
+        ["min_probability has no .* no entity list", "nbest has no .* no ent"],
+    ),
+    (situation({"lm_file": "words.lm", "nbest": 2, "beam_size": 4}, own=[]), []),
+    (situation({"min_probability": 0.3}, own=[SAID]), []),
+    (situation({"min_probability": 0.3}, own=[], entities=[SAID], given=True), []),
+    (
+        situation({"entity_field": "names"}, own=[], manifest="m.jsonl"),
+        ["entity_field has no effect because no line of m.jsonl has that field; name the field"],
+    ),
+    (
+        situation({**FILE, "entity_field": "names"}, own=[]),
+        ["entity_field has .* because the audio comes without a manifest"],
+    ),
+    (situation({"entity_field": "names"}, own=[SAID], manifest="m.jsonl"), []),
+    (
+        situation({"method": "greedy"}, own=[Entity("a")]),
+        ["every list of a single utterance has no effect because method is greedy"],
+    ),
+    (situation({"pronunciations": None}, own=[SAID]), ["every pronunciation in the entity list has no effect"]),
+    (
+        situation(
+            {"lm_file": "words.lm", "class_boosts": {"persn": 1.0}},
+            own=[Entity("a", entity_class="person")],
+            entities=[SAID],
+        ),
+        ["class_boosts: no entity of the list has the class 'persn'; its classes: person"],
+    ),
+    (situation({"lm_file": "words.lm", "class_boosts": {"person": 1.0}}, own=[Entity("a", entity_class="person")]), []),
+    (situation({"lm_file": "words.lm", "class_boosts": {"person": 1.0}}, entities=[SAID]), []),
 ]
 
 

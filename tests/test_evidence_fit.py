@@ -9,13 +9,28 @@ import numpy as np
 import pytest
 from conftest import speak
 
+from nemo_bias.decoder.evidence import (
+    CHARACTERS,
+    CONFIDENCE,
+    EDITS,
+    FACTS,
+    GAP,
+    HITS,
+    LEFTOVER,
+    LIFT,
+    TOKENS,
+    VARIANT,
+    WORDS,
+    WORST,
+)
 from nemo_bias.decoder.probability import (
     OF_STAKES,
     STAKES,
     SURE,
     TERMS,
     UNSURE,
-    VARIANTS,
+    WEIGHT_SETS,
+    fact_terms_of,
     log_odds_of,
     probabilities,
     read_weights,
@@ -77,7 +92,7 @@ def test_columns_that_do_not_vary_get_no_weight():
     assert beta[1] > 1 and beta[2] == 0
 
 
-@pytest.mark.parametrize(("with_frequencies", "with_sounds"), VARIANTS)
+@pytest.mark.parametrize(("with_frequencies", "with_sounds"), WEIGHT_SETS)
 def test_written_weights_are_those_of_the_fit(with_frequencies, with_sounds, tmp_path):
     sets = [made_up_arcs(3 + adapter, adapter, sounds) for adapter in (False, True) for sounds in (True, False)]
     sets.append(made_up_arcs(5, adapter=False, phones=True))
@@ -86,7 +101,8 @@ def test_written_weights_are_those_of_the_fit(with_frequencies, with_sounds, tmp
     weights = read_weights(tmp_path / "evidence.json", with_frequencies, with_sounds)
     position = {term: k for k, term in enumerate(TERMS)}
     for certainty in (UNSURE, SURE):
-        at, _ = weights.at(certainty, adapter=False, phones=False, language_model=False)
+        spotted = np.array([certainty]), np.array([False])
+        (at,) = weights.of_arcs(*spotted, adapter=False, phones=False, language_model=False)
         assert at[position["tokens"]] == pytest.approx(2 * certainty, abs=0.25)
         assert at[position["worst_frame"]] == pytest.approx(-1, abs=0.25)
     assert weights.adapter[position["lift"]] == pytest.approx(1, abs=0.3)
@@ -129,8 +145,9 @@ def test_the_design_matrix_and_the_decoder_weigh_alike(tmp_path):
     known = arcs.terms[:, [list(TERMS).index(term) for term in KNOWN]] @ list(KNOWN.values())
     expected = constant + known + design_matrix(arcs, columns) @ [weight(column) for column in columns]
     for k in range(0, len(expected), 500):
-        at = weights.at(arcs.certainty[arcs.utterance[k]], adapter=True, phones=True, language_model=False)
-        (odds,) = log_odds_of(arcs.terms[k : k + 1], at, arcs.looked_up[k : k + 1])
+        own = arcs.certainty[arcs.utterance[k : k + 1]], arcs.looked_up[k : k + 1]
+        at = weights.of_arcs(*own, adapter=True, phones=True, language_model=False)
+        (odds,) = log_odds_of(arcs.terms[k : k + 1], at)
         assert odds == pytest.approx(expected[k], abs=1e-2)
 
 
@@ -226,3 +243,19 @@ def test_calibration_tells_of_probabilities_and_risks():
     ]
     table = calibration_markdown(risk_bins_by_regime(results), "risk")
     assert table.splitlines()[0].startswith("| risk | 0 to 0.2 |") and "| b | 0.50 at 0.10 (2) | - | 1.00" in table
+
+
+def test_facts_become_the_terms_of_their_names():
+    facts = np.zeros((3, FACTS), np.float32)
+    fact = {GAP: 2, WORST: 3, CHARACTERS: 5, TOKENS: 7, HITS: 4, LEFTOVER: 1, EDITS: 9, WORDS: 2, CONFIDENCE: -1, LIFT: 16}
+    for place, value in {**fact, VARIANT: 0.25}.items():
+        facts[1, place] = value
+    (terms,) = fact_terms_of(facts, np.array([1]), np.array([6]), 1000)
+    expected = {
+        **{"constant": 1, "gap": 2, "loss_per_character": 3 / 5, "worst_frame": 3, "characters": 5, "tokens": 7},
+        **{"missed_tokens": 3, "words": 2, "edits": 3, "confidence": np.exp(-1), "rivals": np.log(7)},
+        **{"list_size": np.log(1000), "lift": 16, "root_lift": 4, "variant_cost": 0.25},
+    }
+    assert dict(zip(TERMS, terms.tolist(), strict=True)) == pytest.approx(
+        {**dict.fromkeys(TERMS, 0.0), **expected}, rel=1e-5
+    )

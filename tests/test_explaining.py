@@ -69,6 +69,18 @@ def test_what_an_adapter_attended_to(model, clip):
     remove_adapter(model)
 
 
+def test_an_adapter_is_asked_for_the_entity_that_is_meant(model, clip):
+    """Also behind one that is in both lists, which the adapter has once."""
+    load_adapter(model, DEMO / "adapter.pt")
+    set_anew(model, ["family compact", "canada"])
+    highest = [
+        explain_item(model, {"audio_filepath": clip, "entities": [*own, "tesla"]}, ["tesla"])[0].attention[0]
+        for own in ([], ["canada"])
+    ]
+    assert highest[0] == highest[1]
+    remove_adapter(model)
+
+
 def test_what_cannot_be_explained(model, clip):
     set_anew(model, ["canada"], method="adaptive")
     with pytest.raises(ValueError, match="method is adaptive; only what method=arcs does"):

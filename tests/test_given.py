@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nemo_bias import Entity, EntityListError, read_entities
@@ -29,6 +30,8 @@ WEIGHTED = [("Katharina", 2.0), ("Port Moresby", 0.5)]
         (dict(WEIGHTED), (2, 0.5)),
         ({name: np.float32(weight) for name, weight in WEIGHTED}, (2, 0.5)),
         (["Katharina", ("Port Moresby", 3)], (1, 3)),
+        (pd.DataFrame({"text": NAMES}), (1, 1)),
+        (pd.DataFrame({"weight": [None, 0.5], "text": NAMES, "class": [None, "place"]}), (1, 0.5)),
     ],
 )
 def test_forms(given, weights):
@@ -51,6 +54,7 @@ def test_a_list_that_was_read_stays_as_it_is(tmp_path):
         ({"a": 1, "b": "2"}, "entities:2: weight is a string"),
         ({"text": "a", "weight": 2}, "put them into a list"),
         (7, "expected a list of entities, not a number"),
+        (pd.DataFrame({"city": NAMES}), "entities:1: 'city' is not a key; use text"),
         (b"names.txt", "expected a list of entities, not of type bytes"),
     ],
 )

@@ -422,6 +422,28 @@ def test_entity_field_can_be_renamed_or_ignored(model, clips, biased, tmp_path):
     assert ignored.text == plain.text and not hasattr(ignored, "entity_spans")
 
 
+def test_it_is_told_what_has_no_effect_with_the_lists_of_a_manifest(model, clips, tmp_path, nemo_log):
+    """Whatever list there is; and once."""
+
+    def told(items, **options) -> list[str]:
+        nemo_log.clear()
+        set_anew(model, None, **options)
+        for _ in range(2):
+            transcribe_manifest(model, items, tmp_path / "m.jsonl", batch_size=1)
+        return [message.partition("nemo_bias: ")[2] for message in nemo_log if message.startswith("WARNING nemo_bias")]
+
+    plain, listed = {**clips[0]}, {**clips[0], "entities": ["tesla"]}
+    assert told([plain, listed], min_probability=0.3) == []
+    (message,) = told([plain], min_probability=0.3)
+    assert message.startswith("biased_beam.min_probability has no effect because there is no entity list; give entity_file")
+    (message,) = told([listed], entity_field="terms")
+    assert message.startswith(
+        f"biased_beam.entity_field has no effect because no line of {tmp_path / 'm.jsonl'} has that field"
+    )
+    (message,) = told([plain, listed], method="greedy")
+    assert message.startswith("every list of a single utterance has no effect because method is greedy")
+
+
 @pytest.mark.parametrize("value", [7, {"text": "tesla"}])
 def test_wrong_entity_field(model, clips, tmp_path, value):
     set_anew(model)
@@ -554,7 +576,7 @@ def test_vocabularies():
 
 
 def test_config_errors(model, tmp_path):
-    with pytest.raises(ValueError, match=r"biased_beam\.wieght: unknown option; did you mean 'weight'\?"):
+    with pytest.raises(ValueError, match=r"biased_beam\.wieght: unknown option, did you mean .weight.\?"):
         set_anew(model, ["tesla"], wieght=2)
     with pytest.raises(ValueError, match=r"biased_beam\.wieght"):
         use(model, "biased_beam", biased_beam__wieght=2)

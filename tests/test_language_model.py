@@ -335,14 +335,6 @@ def test_class_boosts_reach_the_evidence(lm_path):
     assert found[3.0] - found[0.0] == pytest.approx(3.0, abs=1e-4)
 
 
-def test_boosts_without_a_class_are_told(lm_path, caplog):
-    decoder = BiasedBeamSearch(
-        Vocabulary(PIECES, len(PIECES)), DecodingOptions(lm_file=lm_path, class_boosts={"persn": 1.0}, pronunciations=None)
-    )
-    decoder.compile(["ab"], entities=[Entity("ab", entity_class="person")])
-    assert "no entity of the list has the class 'persn'; its classes: person" in caplog.text
-
-
 # ---- whole decoding
 
 
@@ -366,9 +358,9 @@ def test_unsure_words_are_looked_up_as_the_recogniser_writes_them(lm_path, monke
     """Not as the language model does, which replaces what sounds like a name by words that it knows."""
     vocabulary, asked = Vocabulary(PIECES, len(PIECES)), []
 
-    def note(arcs, log_probs, best, plain_best, words, *context):
+    def note(arcs, frames, words, *context):
         asked.append(vocabulary.text(words.token.tolist()))
-        return look_up(arcs, log_probs, best, plain_best, words, *context)
+        return look_up(arcs, frames, words, *context)
 
     monkeypatch.setattr("nemo_bias.decoder.candidates.look_up", note)
     decoder = BiasedBeamSearch(vocabulary, DecodingOptions(lm_file=lm_path, word_frequencies=None), threads=1)

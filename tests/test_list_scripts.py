@@ -50,6 +50,19 @@ sys.exit(code)
     assert shown.startswith(f'check_entities.py: {path}:2: pronunciation "SH IX": "IX" is not an ARPAbet phone')
 
 
+def test_check_entities_tells_what_is_not_looked_for(tmp_path):
+    path = tmp_path / "names.csv"
+    path.write_text("text,weight\nTesla,2\nEdison,-1\nWatt,0\n")
+    shown = run(ROOT / "scripts" / "check_entities.py", path, "--model", DEMO / "demo.nemo").splitlines()
+    assert shown[-1] == f"{path}: 3 entities, 1 phrases to look for, 0 not writable, 1 kept out of the text, 1 switched off"
+    (tmp_path / "said.jsonl").write_text('{"text": "Kath", "pronunciations": ["XX YY"]}\n')
+    shown = run(ROOT / "scripts" / "check_entities.py", tmp_path / "said.jsonl", "--model", DEMO / "demo.nemo", fails=True)
+    assert '"XX" is not an ARPAbet phone' in shown
+    for option, needs in (("--lexicon", "--pronunciations"), ("--g2g-file", "--variants"), ("--language", "--model")):
+        shown = run(ROOT / "scripts" / "check_entities.py", path, option, "xx", fails=True)
+        assert f"{option} needs {needs}" in shown
+
+
 def test_measure_g2p(tmp_path):
     lexicon = tmp_path / "words.dict"
     lexicon.write_text("smith S M IH TH\nwilson W IH L S AH N\nanna OW\nusa Y UW EH S EY\n")

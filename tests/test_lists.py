@@ -161,6 +161,24 @@ def test_the_log_tells_of_a_list_once(model, clips, nemo_log):
     assert nemo_log[-1] == "WARNING nemo_bias: 0 phrases, method arcs"
 
 
+def test_the_log_tells_of_phrases_that_are_kept_out(model, nemo_log):
+    set_anew(model, {"four": -1.0})
+    assert nemo_log == ["INFO nemo_bias: 0 phrases, 1 more that is kept out of the text, method arcs"]
+
+
+def test_a_list_stays_when_its_file_is_gone(model, clips, said, tmp_path):
+    heard = next(k for k, names in enumerate(said) if names)
+    (tmp_path / "names.txt").write_text("\n".join(said[heard]))
+    set_anew(model, tmp_path / "names.txt", threads=1)
+    (tmp_path / "names.txt").unlink()
+    compiled = lists_of(model).current.listed
+    set_entities(model, min_probability=0.4)
+    assert lists_of(model).current.listed is compiled
+    set_entities(model, variants=[])
+    assert lists_of(model).current.listed.entities == compiled.entities
+    assert spans(transcribe(model, [clips[heard]], timestamps=True)) == [said[heard]]
+
+
 def test_the_log_tells_what_is_not_known_of_a_language(model, nemo_log):
     set_anew(model, ["tesla", "42"], language="de")
     assert nemo_log[-1] == "INFO nemo_bias: language de: without readings, inflections, g2g, pronunciations, pairs of words"
@@ -322,6 +340,18 @@ def test_each_thread_can_use_a_list_of_its_own(request, clips, said, kind):
     assert expected != without
     found = in_threads(*[lambda job=job: run(*job) for job in jobs], lambda: decode(model, jobs[0][0]).text)
     assert found == [*([text] * 3 for text in expected), [without[0]] * 3]
+
+
+def test_a_list_of_ones_own_is_read_as_the_options_say(model, clips, said, tmp_path):
+    heard = next(k for k, names in enumerate(said) if names)
+    (tmp_path / "names").write_text(f"text,weight\n{said[heard][0]},2.5\n")
+    set_anew(model, None, threads=1)
+    with use_entities(model, tmp_path / "names", entity_format="csv", min_probability=0.3):
+        own = lists_of(model).current
+        assert [(entity.text, entity.weight) for entity in own.listed.entities] == [(said[heard][0], 2.5)]
+        assert own.config.min_probability == 0.3
+    with pytest.raises(ValueError, match="entity_file: give the list, or its path, as the second argument: use_entities"):
+        use_entities(model, ["tesla"], entity_file="names.txt").__enter__()
 
 
 def test_two_models_do_not_share_lists(model, adapted, clips, said):

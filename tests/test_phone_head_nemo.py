@@ -123,7 +123,7 @@ def test_wrong_options_are_named(stock, batch):
     model = restore()
     for config, message in (
         ({"contextual": None}, r"adapter\.contextual and adapter\.phones are null; an adapter needs one of them"),
-        ({"phones": {"subframes": 2}}, r"adapter\.phones\.subframes: unknown option; did you mean 'sub_frames'\?"),
+        ({"phones": {"subframes": 2}}, r"adapter\.phones\.subframes: unknown option, did you mean .sub_frames.\?"),
         ({"phones": {"layer": 13}}, r"phones\.layer: there is no layer 13; the encoder has 12, from 1"),
         ({"phones": 3}, r"adapter\.phones: 3 is no mapping of options"),
         ({"training": {"parts": ["phone"]}}, r"adapter\.training\.parts is \['phone'\]; name contextual, phones or both"),

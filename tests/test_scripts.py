@@ -129,6 +129,13 @@ def test_transcribe_says_what_is_missing(tmp_path):
     (tmp_path / "m.jsonl").write_text(json.dumps({"audio_filepath": "a.wav", "duration": 1.0}) + "\n")
     shown = run(script, f"model_path={tmp_path / 'no.nemo'}", f"dataset_manifest={tmp_path / 'm.jsonl'}", fails=True)
     assert shown == f"transcribe.py: {tmp_path / 'no.nemo'}: No such file or directory; check the path\n"
+    more = {
+        f"output_filename={tmp_path / 'no' / 'out.jsonl'}": f"there is no folder {tmp_path / 'no'}; make it",
+        "explain_missed=true": "explain_missed needs a manifest with the field text",
+    }
+    for option, message in more.items():
+        shown = run(script, "model_path=no.nemo", f"dataset_manifest={tmp_path / 'm.jsonl'}", option, fails=True)
+        assert shown.startswith("transcribe.py: ") and message in shown and shown.count("\n") == 1
     shown = run(script, "model_path=no.nemo", f"dataset_manifest={tmp_path / 'no.jsonl'}", fails=True)
     assert (
         shown.startswith(f"transcribe.py: {tmp_path / 'no.jsonl'}: the manifest cannot be read") and shown.count("\n") == 1

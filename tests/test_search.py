@@ -14,7 +14,7 @@ from test_automaton import random_phrases
 from nemo_bias.decoder.candidates import CandidateFinder
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import compile_list
-from nemo_bias.decoder.frames import UtteranceFrames
+from nemo_bias.decoder.frames import BatchFrames, whole
 from nemo_bias.decoder.frequencies import SHORTEST_TEXT
 from nemo_bias.decoder.probability import (
     COMMON,
@@ -278,17 +278,16 @@ def test_texts_never_add_more_than_foreseen(seed):
     """So no arc is left out before its texts are compared that would be written if they were."""
     rng = np.random.default_rng(seed)
     weights, terms = rng.normal(size=(2, 50, len(TERMS))).astype(np.float32)
-    weights, looked_up = weights[:2], rng.random(50) < 0.5
     terms[:, CONFIDENT] = rng.random(50)
     terms[:, OF_TEXTS] = 0
     replaced = rng.integers(0, 4, 50).astype(np.float32)  # words as the decoder counts them, of which a text may have fewer
-    foreseen = most_of_texts(terms, weights, looked_up, np.maximum(0, replaced - 1))
-    without = log_odds_of(terms, weights, looked_up)
+    foreseen = most_of_texts(terms, weights, np.maximum(0, replaced - 1))
+    without = log_odds_of(terms, weights)
     for sound, common, fewer in itertools.product([0.0, 0.4, 1.0], [0.0, 3.0, COMMONEST], [0, 1, 2]):
         terms[:, SOUND], terms[:, COMMON], terms[:, COMMON_AND_SURE] = sound, common, common * terms[:, CONFIDENT]
         terms[:, COMMON_AND_MORE] = terms[:, COMMON_AND_SURE] * np.maximum(0, replaced - 1 - fewer)
         terms[:, TIE] = rng.uniform(0, STRONGEST, 50)
-        assert (log_odds_of(terms, weights, looked_up) <= without + foreseen + 1e-4).all()
+        assert (log_odds_of(terms, weights) <= without + foreseen + 1e-4).all()
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["", "biased"])
@@ -307,9 +306,10 @@ def test_no_likely_arc_is_left_out(bias, subwords, tmp_path):
         if bias:
             plain = 0.3 * log_probs + random_log_probs(rng, 30, subwords.size, peak=3.0)
             plain -= np.logaddexp.reduce(plain, axis=1, keepdims=True)
-        frames = UtteranceFrames(log_probs, log_probs.max(1), plain, plain.max(1), plain.argmax(1).astype(np.int32))
+        own = plain, plain.max(1), plain.argmax(1).astype(np.int32)
+        frames = BatchFrames(log_probs, log_probs.max(1), *own, None, whole(30))
         entities = compile_list(random_phrases(seed, 60), subwords)
-        every, some = (finder.find(frames, entities, least) for least in (-np.inf, 0.0))
+        ((every,), (some,)) = (finder.find(frames, entities, least) for least in (-np.inf, 0.0))
         likely = np.flatnonzero(every.log_odds >= 0)
         left = set(zip(some.phrase.tolist(), some.arcs.start.tolist(), strict=True))
         assert left.issuperset(zip(every.phrase[likely].tolist(), every.arcs.start[likely].tolist(), strict=True))
@@ -323,6 +323,15 @@ def test_weights_multiply_the_odds(search, subwords):
     assert odds(probability(search(subwords), log_probs, "born", 2.0)) == pytest.approx(2 * once, rel=1e-4)
     assert odds(probability(search(subwords, weight=2.0), log_probs, "born")) == pytest.approx(2 * once, rel=1e-4)
     assert odds(probability(search(subwords, weight=0.5), log_probs, "born", 4.0)) == pytest.approx(2 * once, rel=1e-4)
+
+
+def test_a_phrase_of_weight_0_is_as_if_it_were_not_listed(search, subwords):
+    decoder, log_probs = search(subwords), speak(subwords, BARN, HEARD)
+    listed = decoder.compile(["born", "barn", "toast"], [1.0, 0.0, 0.0], names=["Born", "Barn", "Toast"])
+    assert (listed.phrases, listed.names) == (("born",), ("Born",))
+    with_it, without = (decode(decoder, log_probs, *own) for own in ((["born", "barn"], [1.0, 0.0]), (["born"],)))
+    assert outcome(with_it) == outcome(without)
+    assert not decoder.compile(["born"], [0.0])
 
 
 def test_evidence_becomes_probability(search, subwords):
@@ -389,13 +398,14 @@ def test_more_is_written_at_a_lower_probability(seed, search, subwords):
     assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
 
 
+@pytest.mark.parametrize("method", ["arcs", "adaptive"])
 @pytest.mark.parametrize("seed", range(5))
-def test_joined_lists_find_what_one_list_finds(seed, search, subwords):
-    """Also where entities of both begin with the same token."""
+def test_joined_lists_find_what_one_list_finds(seed, method, search, subwords):
+    """Also where entities of both begin with the same token, or are the same."""
     log_probs = random_log_probs(np.random.default_rng(seed), 200, subwords.size, peak=3.0)
     phrases = random_phrases(seed, 60)
-    decoder = search(subwords, min_probability=0.05, variants=[])
-    joined = decoder.compile(phrases[:30]).joined(decoder.compile(phrases[30:]))
+    decoder = search(subwords, min_probability=0.05, variants=[], method=method)
+    joined = decoder.compile(phrases[:30]).joined(decoder.compile(phrases[20:]))
     (((one,),), ((other,),)) = (decoder.decode(log_probs[None], lists=each) for each in (decoder.compile(phrases), joined))
     assert one.text == other.text and one.spans == other.spans
     assert {phrases.index(span.entity) < 30 for span in one.spans} == {True, False}
@@ -812,18 +822,33 @@ def outcome(transcript):
     return transcript.text, transcript.tokens, transcript.score, transcript.spans, transcript.path.tolist()
 
 
-def test_an_utterance_does_not_depend_on_its_batch(search, subwords):
+@pytest.mark.parametrize("options", [{}, {"pronunciations": "en", "word_frequencies": "en"}], ids=["", "looked up"])
+@pytest.mark.parametrize("heard", [(), ("plain",), ("phones",), ("plain", "phones")], ids=" ".join)
+def test_an_utterance_does_not_depend_on_its_batch(heard, options, search, subwords):
+    """Some fill the batch, so that the next follows at once; some are empty; and some share a list."""
     rng = np.random.default_rng(7)
-    decoder = search(subwords)
-    lists = [decoder.compile(random_phrases(k, 60)) if k % 3 else None for k in range(9)]
-    lengths = rng.integers(0, 60, 9)
-    log_probs = np.stack([random_log_probs(rng, 60, subwords.size, peak=3.0) for _ in range(9)])
-    together = decoder.decode(log_probs, lengths, lists, nbest=3)
+    decoder = search(subwords, min_probability=0.05, **options)
+    some = [decoder.compile(random_phrases(k, 60)) for k in range(2)]
+    lists = [some[0], some[1], None, some[0], some[0], some[1], some[0], some[0], some[0]]
+    lengths = np.array([60, 60, 17, 60, 0, 41, 60, 60, 33])
+    log_probs, plain = (np.stack([random_log_probs(rng, 60, subwords.size, peak=3.0) for _ in range(9)]) for _ in range(2))
+    phones = np.stack([random_log_probs(rng, 180, 40, peak=3.0) for _ in range(9)])
+    more = {"plain": plain, "phones": phones}
+
+    def alone(b: int) -> list:
+        ends = {"plain": lengths[b], "phones": 3 * lengths[b]}
+        own = {name: more[name][b : b + 1, : ends[name]] for name in heard}
+        return decoder.decode(log_probs[b : b + 1, : lengths[b]], lists=lists[b], nbest=3, **own)[0]
+
+    context = log_probs, lengths, lists, 3
+    together = decoder.decode(*context, **{name: more[name] for name in heard})
+    threaded = BiasedBeamSearch(subwords, decoder.options, threads=3).decode(
+        *context, **{name: more[name] for name in heard}
+    )
     assert sum(len(t[0].spans) for t in together) > 5
-    threaded = BiasedBeamSearch(subwords, decoder.options, threads=3).decode(log_probs, lengths, lists, nbest=3)
     for b in range(9):
-        (alone,) = decoder.decode(log_probs[b : b + 1, : lengths[b]], lists=lists[b], nbest=3)
-        assert [outcome(t) for t in together[b]] == [outcome(t) for t in alone] == [outcome(t) for t in threaded[b]]
+        own = [outcome(t) for t in alone(b)]
+        assert [outcome(t) for t in together[b]] == own == [outcome(t) for t in threaded[b]]
 
 
 def test_one_list_serves_all_utterances(search, subwords):

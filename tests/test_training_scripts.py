@@ -64,7 +64,7 @@ def test_train_adapter_names_what_is_wrong(manifest, tmp_path):
         "contextual.head=2",
         fails=True,
     )
-    assert "\ntrain_adapter.py: adapter.contextual.head: unknown option; did you mean 'heads'?" in wrong
+    assert '\ntrain_adapter.py: adapter.contextual.head: unknown option, did you mean "heads"?' in wrong
     nothing = run(
         *("scripts/train_adapter.py", DEMO / "demo.nemo", "--train", tmp_path / "no.jsonl", "--output", tmp_path / "a.pt"),
         fails=True,

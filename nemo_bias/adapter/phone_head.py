@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from nemo_bias.adapter.config import PhoneHeadConfig
 from nemo_bias.decoder.transcript import collapsed
 from nemo_bias.pronunciation import PHONES
+from nemo_bias.pronunciation.phones import Phones
 
 BLANK = len(PHONES)  # the last output
-
-Phones = tuple[int, ...]  # ids, places in PHONES
 
 
 class PhoneHead(nn.Module):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from nemo_bias.adapter.phone_head import Phones
 from nemo_bias.pronunciation import Pronouncer
+from nemo_bias.pronunciation.phones import Phones
 
 
 class PhoneLabels:
     """Pronounces transcripts: each word in the most probable of its pronunciations.
 
     Args:
-        lexicon: file in CMUdict's format, or ``cmudict``; None: the G2P model alone.
+        lexicon: file in CMUdict's format, or ``cmudict``; None: only what the package knows.
 
     Raises:
         LexiconError: the lexicon cannot be read.

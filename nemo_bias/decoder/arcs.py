@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +13,11 @@ from numpy.typing import NDArray
 from nemo_bias.decoder.candidates import CandidateFinder, Candidates
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList
-from nemo_bias.decoder.frames import UtteranceFrames
+from nemo_bias.decoder.frames import BatchFrames
 from nemo_bias.decoder.probability import UNINTELLIGIBLE, probability_of
 from nemo_bias.decoder.rewriting import Rewriter
 from nemo_bias.decoder.risk import log_odds_asked_for
 from nemo_bias.decoder.selection import choose
-from nemo_bias.decoder.suppression import Suppressor
 from nemo_bias.decoder.transcript import LOOKED_UP, SPOTTED, EntitySpan, Transcript, collapsed
 from nemo_bias.decoder.vocabulary import Boundaries, Vocabulary
 
@@ -59,21 +57,19 @@ class ArcDecoder:
         self._least_log_odds = float(log_odds_asked_for(options.min_probability, np.zeros(1, np.float32))[0])
         self._lock = threading.Lock()
         self._decoded = self._unintelligible = 0
-        self._suppressor = Suppressor(vocabulary, options.token_margin, options.most_tokens)
 
-    def decode(self, frames: UtteranceFrames, entities: CompiledList | None, nbest: int) -> list[Transcript]:
-        """The greedy text of an utterance with the entities in it, and at most ``nbest - 1`` alternatives."""
-        if entities is None or not len(frames.labels):
-            return [self._greedy(frames.labels)]
-        transcripts = self._with_entities(frames, entities, nbest) if len(entities) else [self._greedy(frames.labels)]
-        return [self._suppressed(each, frames, entities) for each in transcripts] if entities.suppressed else transcripts
-
-    def _with_entities(self, frames: UtteranceFrames, entities: CompiledList, nbest: int) -> list[Transcript]:
+    def decode(self, frames: BatchFrames, entities: CompiledList | None, nbest: int) -> list[list[Transcript]]:
+        """The greedy text of each utterance with the entities in it, and at most ``nbest - 1`` alternatives."""
+        if entities is None or not len(entities):
+            return [[self._greedy(frames.utterance(u).labels)] for u in range(len(frames.bounds))]
         worth_keeping = min(self._least_log_odds, LEAST_ALTERNATIVE if nbest > 1 else np.inf) - 1e-3
-        found = self._finder.find(frames, entities, worth_keeping)
-        self._note_certainty(found.certainty)
+        return [self._chosen(found, entities, nbest) for found in self._finder.find(frames, entities, worth_keeping)]
+
+    def _chosen(self, found: Candidates, entities: CompiledList, nbest: int) -> list[Transcript]:
+        """The transcripts of an utterance with the best candidates, best first."""
+        self._note_certainty(found)
         if not len(found.shown):
-            return [self._greedy(frames.labels)]
+            return [self._greedy(found.frames.labels)]
         chosen = choose(found.slots, found.gain, self._vocabulary.boundaries)
         transcripts = [self._transcript(found, chosen, entities, 0.0)]
         if nbest > 1:
@@ -85,11 +81,13 @@ class ArcDecoder:
                     break
         return transcripts
 
-    def _note_certainty(self, certainty: float) -> None:
-        """Tells, once, if most of the first utterances are unintelligible to the recogniser."""
+    def _note_certainty(self, found: Candidates) -> None:
+        """Tells, once, if most of the first utterances are unintelligible to the recogniser; empty ones do not count."""
+        if not len(found.frames.labels):
+            return
         with self._lock:
             self._decoded += 1
-            self._unintelligible += certainty < UNINTELLIGIBLE
+            self._unintelligible += found.certainty < UNINTELLIGIBLE
             decoded, unintelligible = self._decoded, self._unintelligible
         if decoded == FIRST_UTTERANCES and unintelligible > FIRST_UTTERANCES / 2:
             LOG.warning(
@@ -98,20 +96,11 @@ class ArcDecoder:
                 "language, or the audio broken?"
             )
 
-    def evidence(self, frames: UtteranceFrames, entities: CompiledList) -> ArcEvidence:
-        """What speaks for and against all arcs of an utterance that may be taken."""
-        found = self._finder.find(frames, entities, -np.inf)
-        greedy_text = self._greedy(frames.labels).text
+    def evidence(self, frames: BatchFrames, entities: CompiledList) -> ArcEvidence:
+        """What speaks for and against all arcs that may be taken, of the only utterance."""
+        (found,) = self._finder.find(frames, entities, -np.inf)
+        greedy_text = self._greedy(found.frames.labels).text
         return ArcEvidence(found, greedy_text, lambda k: self._transcript(found, np.array([k]), entities, 0.0).text)
-
-    def _suppressed(self, transcript: Transcript, frames: UtteranceFrames, entities: CompiledList) -> Transcript:
-        """A transcript without the phrases that the list keeps out of it."""
-        spans = [(span.start, span.end) for span in transcript.spans]
-        path = self._suppressor(transcript.path, frames.plain, entities.suppressed, spans)
-        if path is transcript.path:
-            return transcript
-        tokens = collapsed(path, self._vocabulary.blank)
-        return replace(transcript, text=self._vocabulary.text(tokens), tokens=tokens, path=path)
 
     def _greedy(self, labels: NDArray[np.int32]) -> Transcript:
         tokens = collapsed(labels, self._vocabulary.blank)

@@ -1,4 +1,4 @@
-"""The arcs of an utterance that may be written, and how likely each of them is."""
+"""The arcs of utterances that may be written, and how likely each of them is."""
 
 from __future__ import annotations
 
@@ -11,21 +11,13 @@ from numpy.typing import NDArray
 
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList
-from nemo_bias.decoder.evidence import (
-    CHARACTERS,
-    CONFIDENCE,
-    EDITS,
-    VARIANT,
-    Places,
-    pieces_of,
-    places_of,
-)
-from nemo_bias.decoder.frames import UtteranceFrames
-from nemo_bias.decoder.frequencies import commonness, word_frequencies
+from nemo_bias.decoder.evidence import Places, Reading, of_utterance, pieces_of, places_of
+from nemo_bias.decoder.frames import BatchFrames, UtteranceFrames, best_labels
+from nemo_bias.decoder.frequencies import word_frequencies
 from nemo_bias.decoder.language_model import LanguageModel
 from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS, WrittenSentence
 from nemo_bias.decoder.lookup import look_up
-from nemo_bias.decoder.phone_evidence import phone_terms_of
+from nemo_bias.decoder.phone_evidence import phone_terms
 from nemo_bias.decoder.probability import (
     DEFAULT_FILE,
     OF_LANGUAGE,
@@ -35,21 +27,21 @@ from nemo_bias.decoder.probability import (
     STAKES,
     TERM_COUNT,
     UNINTELLIGIBLE,
-    certainty_of,
+    certainties_of,
     log_odds_of,
     read_weights,
 )
 from nemo_bias.decoder.risk import log_odds_asked_for, risks_of
 from nemo_bias.decoder.selection import Slots, best_of_entities, slots_of
 from nemo_bias.decoder.soundalikes import ordinary_words
-from nemo_bias.decoder.sounds import sound_distances, word_sounds
+from nemo_bias.decoder.sounds import word_sounds
 from nemo_bias.decoder.spotter import NO_ARCS, EntityArcs, find_arcs
+from nemo_bias.decoder.text_evidence import ArcRows, TextEvidence
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.decoder.weighing import weigh, worth_comparing
-from nemo_bias.decoder.word_pairs import SpacedWords, strongest_tie, word_ties
+from nemo_bias.decoder.word_pairs import word_ties
 from nemo_bias.decoder.words import GreedyWords, greedy_words
 from nemo_bias.decoder.writing import as_written
-from nemo_bias.pronunciation.distance import packed
 from nemo_bias.pronunciation.phones import Phones
 
 
@@ -69,7 +61,7 @@ class Candidates(NamedTuple):
         replaces: [n] whether other words stand there than the arc writes.
         looked_up: [n] whether each was looked up, not spotted.
         terms: [n, terms] in the order of `probability.TERMS`.
-        weights: [2, terms] of arcs that were spotted, and looked up.
+        weights: [n, terms] of the terms.
         stakes: [n, STAKES] what tells the risk.
         risk: [n] the probability that right words would be lost, if the arc is not the entity.
         log_odds: [n] with the weights of the list.
@@ -102,47 +94,62 @@ class Candidates(NamedTuple):
     @property
     def shares(self) -> NDArray[np.float32]:
         """[n, terms] what each term adds to the log-odds."""
-        return self.terms * self.weights[self.looked_up.astype(np.int64)]
+        return self.terms * self.weights
 
 
 class _Placed(NamedTuple):
-    """All arcs of an utterance with a list, among the words that stand there without entities.
+    """All arcs of some utterances with a list, and what stands there without entities.
 
     The evidence compares an arc with what the log-probs that it was found in spell. That is something else than what is
-    written if an adapter biased them, or a language model chose what is written; else `heard` is `words`.
+    written if an adapter biased them, or a language model chose what is written:
+
+    - `written` is the greedy path of the unbiased log-probs, or what a language model chose;
+    - `heard` is the greedy path of the log-probs in which arcs are found, the same as `written` if it reads the same frames;
+    - `compared` is whose texts are compared with the entities': `heard` with a language model, else `written`.
     """
 
-    frames: UtteranceFrames
+    frames: BatchFrames
     entities: CompiledList
     arcs: EntityArcs  # those that were spotted, then those that were looked up
     spotted: int  # how many of them were spotted
-    words: GreedyWords
-    places: Places  # in `words`
-    heard: GreedyWords
-    heard_places: Places  # in `heard`
-    texts: GreedyWords  # whose texts are compared with the entities': `heard` with a language model, else `words`
-    text_places: Places  # in `texts`
+    written: Reading
+    heard: Reading
+    compared: Reading
 
 
 class _Weighed(NamedTuple):
     """Arcs that may be taken, and what their log-odds are made of; all arrays are [n]."""
 
-    number: NDArray[np.int64]  # which of the arcs
+    rows: ArcRows
     facts: NDArray[np.float32]  # [n, FACTS]
     looked_up: NDArray[np.bool_]
     terms: NDArray[np.float32]  # [n, terms]
+    weights: NDArray[np.float32]  # [n, terms]
     offset: NDArray[np.float32]  # what the weights of the list add
 
     def only(self, kept: NDArray[np.int64]) -> _Weighed:
-        return _Weighed(self.number[kept], self.facts[kept], self.looked_up[kept], self.terms[kept], self.offset[kept])
+        arrays = self.facts[kept], self.looked_up[kept], self.terms[kept], self.weights[kept], self.offset[kept]
+        return _Weighed(self.rows.only(kept), *arrays)
 
-    def log_odds(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        log_odds: NDArray[np.float32] = log_odds_of(self.terms, weights, self.looked_up) + self.offset
+    def log_odds(self) -> NDArray[np.float32]:
+        log_odds: NDArray[np.float32] = log_odds_of(self.terms, self.weights) + self.offset
         return log_odds
 
 
+class _Judged(NamedTuple):
+    """Arcs that are likely enough, and what is at risk; all are [n]."""
+
+    weighed: _Weighed
+    replaced: list[str]  # the words that each takes the place of
+    replaces: NDArray[np.bool_]  # see `Candidates`, like what follows
+    stakes: NDArray[np.float32]
+    risk: NDArray[np.float32]
+    log_odds: NDArray[np.float32]
+    asked_for: NDArray[np.float32]
+
+
 class CandidateFinder:
-    """Finds the arcs of an utterance and collects what speaks for and against them.
+    """Finds the arcs of utterances and collects what speaks for and against them.
 
     Args:
         vocabulary: the model's tokens.
@@ -159,8 +166,9 @@ class CandidateFinder:
 
     def __init__(self, vocabulary: Vocabulary, options: DecodingOptions, language_model: LanguageModel | None) -> None:
         self.frequencies = word_frequencies(options.frequency_source) if options.frequency_source else None
-        self._word_ties = word_ties(options.frequency_source) if options.frequency_source else None
         self.sounds = word_sounds(options.pronunciation_source) if options.pronunciation_source else None
+        ties = word_ties(options.frequency_source) if options.frequency_source else None
+        self._texts = TextEvidence(vocabulary, self.frequencies, ties, self.sounds)
         self._vocabulary = vocabulary
         self._options = options
         self._language_model = language_model
@@ -183,217 +191,167 @@ class CandidateFinder:
             return None
         return ordinary_words(frequencies, sounds).likeness(phrases, pronunciations)
 
-    def find(self, frames: UtteranceFrames, entities: CompiledList, worth_keeping: float) -> Candidates:
-        """The candidates of an utterance.
+    def find(self, frames: BatchFrames, entities: CompiledList, worth_keeping: float) -> list[Candidates]:
+        """The candidates of each of some utterances.
 
         Args:
-            frames: of the utterance.
+            frames: of the utterances.
             entities: the list.
             worth_keeping: log-odds below which an arc is none.
         """
-        certainty = certainty_of(frames.labels, frames.plain_best, self._vocabulary.blank)
+        certainty = certainties_of(frames.labels, frames.plain_best, frames.bounds, self._vocabulary.blank)
         placed = self._placed(frames, entities, certainty >= UNINTELLIGIBLE)
-        weights = self._weights.at(certainty, frames.biased, self._listens(frames), self._language_model is not None)
-        weighed = self._weighed(placed)
-        compared = weighed.number, placed.text_places, placed.texts.first_token, worth_keeping
-        weighed = weighed.only(worth_comparing(weighed.terms, weights, weighed.offset, weighed.looked_up, *compared))
-        self._compare_texts(placed, weighed)
-        weighed = weighed.only(np.flatnonzero(weighed.log_odds(weights) >= worth_keeping))
-        if not len(weighed.number):
-            return _no_candidates(frames, placed.words, certainty, weights)
-        log_odds, number = weighed.log_odds(weights), weighed.number
-        replaced = self._texts_under(placed.words, placed.places, number)
-        replaces, stakes, risk = self._at_risk(placed, weighed, replaced)
-        asked_for = log_odds_asked_for(self._options.min_probability, risk)
+        weighed = self._weighed(placed, certainty)
+        compared = weighed.rows.number, placed.compared.places, placed.compared.words.first_token, worth_keeping
+        weighed = weighed.only(worth_comparing(weighed.terms, weighed.weights, weighed.offset, *compared))
+        if len(weighed.facts):
+            weighed.terms[:, OF_TEXTS] = self._texts.terms(placed.compared, weighed.rows, weighed.facts, entities)
+        judged = self._judged(placed, weighed.only(np.flatnonzero(weighed.log_odds() >= worth_keeping)))
+        numbers, arcs = judged.weighed.rows.number, placed.arcs
+        span = arcs.start[numbers], placed.written.places.end[numbers]
+        phrase = entities.phrase_of[judged.weighed.rows.form]
+        best = np.flatnonzero(best_of_entities(*span, phrase, judged.log_odds - judged.asked_for))
+        first = np.searchsorted(judged.weighed.rows.utterance[best], np.arange(len(certainty) + 1)).tolist()
+        return [
+            self._of_utterance(u, placed, judged, best[first[u] : first[u + 1]], float(certainty[u]))
+            for u in range(len(certainty))
+        ]
 
-        phrase = entities.phrase_of[placed.arcs.phrase[number]]
-        span = placed.arcs.start[number], placed.places.end[number]
-        best = np.flatnonzero(best_of_entities(*span, phrase, log_odds - asked_for))
-        writing = as_written(placed.arcs, placed.places, number[best], frames, placed.words, entities, self._vocabulary)
-        kept = best[writing.taken]
-        written = np.array([replaced[k] == text for k, text in zip(kept, writing.shown, strict=True)], np.bool_)
+    def _of_utterance(
+        self, number: int, placed: _Placed, judged: _Judged, kept: NDArray[np.int64], certainty: float
+    ) -> Candidates:
+        """The candidates of one utterance: those at some positions."""
+        frames, entities, weighed = placed.frames.utterance(number), placed.entities, judged.weighed
+        first_frame = placed.frames.bounds[number, 0]
+        words = placed.written.words.utterance(number, first_frame)
+        if not len(kept):
+            return _no_candidates(frames, words, certainty)
+        first_token = placed.written.words.first_of_utterance[number]
+        arcs, places = of_utterance(placed.arcs, placed.written.places, weighed.rows.number[kept], first_frame, first_token)
+        writing = as_written(arcs, places, frames, words, entities, self._vocabulary)
+        kept = kept[writing.taken]
+        written = np.array([judged.replaced[k] == text for k, text in zip(kept, writing.shown, strict=True)], np.bool_)
         return Candidates(
             frames=frames,
-            words=placed.words,
+            words=words,
             certainty=certainty,
             arcs=writing.arcs,
             places=writing.places,
-            slots=slots_of(written, writing.arcs, writing.places, placed.words),
-            phrase=phrase[kept],
+            slots=slots_of(written, writing.arcs, writing.places, words),
+            phrase=entities.phrase_of[weighed.rows.form[kept]],
             shown=writing.shown,
             written=written,
-            replaces=replaces[kept],
+            replaces=judged.replaces[kept],
             looked_up=weighed.looked_up[kept],
             terms=weighed.terms[kept],
-            weights=weights,
-            stakes=stakes[kept],
-            risk=risk[kept],
-            log_odds=log_odds[kept],
-            asked_for=asked_for[kept],
+            weights=weighed.weights[kept],
+            stakes=judged.stakes[kept],
+            risk=judged.risk[kept],
+            log_odds=judged.log_odds[kept],
+            asked_for=judged.asked_for[kept],
         )
 
-    def _listens(self, frames: UtteranceFrames) -> bool:
+    def _listens(self, frames: BatchFrames) -> bool:
         """Whether a phone head's log-probs can be compared with how entities are said."""
         return frames.phones is not None and self.sounds is not None
 
-    def _placed(self, frames: UtteranceFrames, entities: CompiledList, intelligible: bool) -> _Placed:
-        """The arcs of an utterance, of which there are none unless it is intelligible."""
-        blank, boundaries = self._vocabulary.blank, self._vocabulary.boundaries
+    def _placed(self, frames: BatchFrames, entities: CompiledList, intelligible: NDArray[np.bool_]) -> _Placed:
+        """The arcs of utterances, of which there are none in those that are not intelligible."""
+        bounds, blank, boundaries = frames.bounds, self._vocabulary.blank, self._vocabulary.boundaries
         labels, heard_labels = frames.labels, frames.labels
-        words = heard = own = greedy_words(labels, blank, boundaries)
+        words = heard = own = greedy_words(labels, bounds, blank, boundaries)
         if frames.biased or self._language_model is not None:
-            heard_labels = frames.log_probs.argmax(axis=1).astype(np.int32)
-            heard = greedy_words(heard_labels, blank, boundaries)
+            heard_labels = best_labels(frames.log_probs, bounds)
+            heard = greedy_words(heard_labels, bounds, blank, boundaries)
         if self._language_model is not None:  # it replaces what sounds like a name by words that it knows
-            own = greedy_words(frames.plain.argmax(axis=1).astype(np.int32), blank, boundaries) if frames.biased else heard
-        arcs, spotted = self._arcs(frames, own, entities) if intelligible else (NO_ARCS, 0)
+            plain_labels = best_labels(frames.plain, bounds) if frames.biased else heard_labels
+            own = greedy_words(plain_labels, bounds, blank, boundaries) if frames.biased else heard
+        arcs, spotted = self._arcs(frames, own, entities, intelligible)
         tokens = arcs, blank, boundaries, self._pieces
-        places = heard_places = places_of(frames.plain, frames.plain_best, labels, words, *tokens)
-        if heard is not words:
-            heard_places = places_of(frames.log_probs, frames.best, heard_labels, heard, *tokens)
-            if frames.biased:
-                places.allowed[:] &= heard_places.allowed
-        texts = (words, places) if self._language_model is None else (heard, heard_places)
-        return _Placed(frames, entities, arcs, spotted, words, places, heard, heard_places, *texts)
+        written = Reading(words, places_of(frames.plain, frames.plain_best, labels, bounds, words, *tokens))
+        if heard is words:
+            return _Placed(frames, entities, arcs, spotted, written, written, written)
+        places = places_of(frames.log_probs, frames.best, heard_labels, bounds, heard, *tokens)
+        if frames.biased:
+            written.places.allowed[:] &= places.allowed
+        other = Reading(heard, places)
+        compared = written if self._language_model is None else other
+        return _Placed(frames, entities, arcs, spotted, written, other, compared)
 
-    def _arcs(self, frames: UtteranceFrames, own: GreedyWords, entities: CompiledList) -> tuple[EntityArcs, int]:
+    def _arcs(
+        self, frames: BatchFrames, own: GreedyWords, entities: CompiledList, asked: NDArray[np.bool_]
+    ) -> tuple[EntityArcs, int]:
         """The arcs that are spotted, then those looked up for the recogniser's own words, and how many are spotted."""
-        log_probs, best, options = frames.log_probs, frames.best, self._options
+        options = self._options
         arcs = find_arcs(
-            log_probs, best, self._vocabulary.blank, options.token_margin, options.most_tokens, entities.automaton
+            *(frames.log_probs, frames.best, frames.bounds[asked], self._vocabulary.blank),
+            *(options.token_margin, options.most_tokens, entities.automaton),
         )
         spotted = len(arcs.phrase)
         if self.sounds is not None and options.lookup_distance is not None:
-            context = entities, self.sounds, self._vocabulary, frames.phones, options.lookup_distance
-            arcs = look_up(arcs, log_probs, best, frames.plain_best, own, *context)
+            context = entities, self.sounds, self._vocabulary, options.lookup_distance
+            arcs = look_up(arcs, frames, own, asked, *context)
         return arcs, spotted
 
-    def _weighed(self, placed: _Placed) -> _Weighed:
+    def _weighed(self, placed: _Placed, certainty: NDArray[np.float64]) -> _Weighed:
         """The arcs that may be taken, with all terms but those of texts."""
-        frames, entities, arcs = placed.frames, placed.entities, placed.arcs
-        number, facts, terms = weigh(
-            *(frames.log_probs, frames.best, frames.plain, frames.plain_best, arcs, placed.places),
-            *(placed.heard, placed.heard_places, entities.form_facts, len(entities), self._vocabulary.blank, self._pieces),
+        frames, entities, arcs, listens = placed.frames, placed.entities, placed.arcs, self._listens(placed.frames)
+        number, utterance, facts, terms = weigh(
+            *(frames.log_probs, frames.best, frames.plain, frames.plain_best, frames.bounds, arcs, placed.written.places),
+            *(placed.heard.words, placed.heard.places, entities.form_facts, len(entities)),
+            *(self._vocabulary.blank, self._pieces),
         )
-        if self._listens(frames):
-            terms[:, OF_PHONES] = self._phone_terms(placed, number)
+        rows, looked_up = ArcRows(number, utterance, arcs.phrase[number]), number >= placed.spotted
+        if listens:
+            span = arcs.start[number], placed.written.places.end[number]
+            terms[:, OF_PHONES] = phone_terms(frames, utterance, *span, entities.phrase_of[rows.form], entities.phones)
         if self._language_model is not None and len(number):
-            terms[:, OF_LANGUAGE] = self._language_terms(self._language_model, placed, number)
+            terms[:, OF_LANGUAGE] = self._language_terms(self._language_model, placed, rows)
+        context = frames.biased, listens, self._language_model is not None
+        weights = self._weights.of_arcs(certainty[utterance], looked_up, *context)
         trust = math.log(self._options.weight) if self._options.weight else -np.inf
-        return _Weighed(number, facts, number >= placed.spotted, terms, trust + entities.log_weights[arcs.phrase[number]])
+        return _Weighed(rows, facts, looked_up, terms, weights, trust + entities.log_weights[rows.form])
 
-    def _phone_terms(self, placed: _Placed, number: NDArray[np.int64]) -> NDArray[np.float32]:
-        """[n, 3] what a phone head says about arcs."""
-        frames, arcs, entities = placed.frames, placed.arcs, placed.entities
-        assert frames.phones is not None
-        sub_frames = len(frames.phones) // len(frames.labels)
-        phrase = entities.phrase_of[arcs.phrase[number]]
-        terms: NDArray[np.float32] = phone_terms_of(
-            frames.phones, sub_frames, arcs.start[number], placed.places.end[number], phrase, entities.phones
-        )
-        return terms
-
-    def _language_terms(
-        self, language_model: LanguageModel, placed: _Placed, number: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def _language_terms(self, language_model: LanguageModel, placed: _Placed, rows: ArcRows) -> NDArray[np.float32]:
         """[n, 1] what the language model says about arcs."""
-        arcs, places, entities = placed.arcs, placed.places, placed.entities
-        terms = np.zeros((len(number), len(LANGUAGE_TERMS)), np.float32)
-        sentence = WrittenSentence(language_model, self._vocabulary, placed.words.token.tolist())
-        for k, arc in enumerate(number.tolist()):
+        arcs, (words, places), entities = placed.arcs, placed.written, placed.entities
+        terms = np.zeros((len(rows.number), len(LANGUAGE_TERMS)), np.float32)
+        first, sentences = words.first_of_utterance, dict[int, WrittenSentence]()
+        for k, (arc, u) in enumerate(zip(rows.number.tolist(), rows.utterance.tolist(), strict=True)):
+            if u not in sentences:
+                own = words.token[first[u] : first[u + 1]].tolist()
+                sentences[u] = WrittenSentence(language_model, self._vocabulary, own)
             phrase = entities.phrase_of[arcs.phrase[arc]]
             boost = self._options.class_boosts.get(entities.classes[phrase], self._options.entity_boost)
-            terms[k, 0] = sentence.gain(
-                int(places.low[arc]),
-                int(places.whole_high[arc]),
+            terms[k, 0] = sentences[u].gain(
+                int(places.low[arc] - first[u]),
+                int(places.whole_high[arc] - first[u]),
                 entities.phrases[phrase],
                 bool(self._vocabulary.starts_word[arcs.tokens[arcs.first_token[arc]]]),
                 language_model.chance + boost,
             )
         return terms
 
-    def _texts_under(self, words: GreedyWords, places: Places, number: NDArray[np.int64]) -> list[str]:
-        """[n] the whole words that arcs replace."""
-        runs = list(zip(places.whole_low[number].tolist(), places.whole_high[number].tolist(), strict=True))
-        texts = {run: self._vocabulary.text(words.token[slice(*run)].tolist()) for run in set(runs)}
-        return [texts[run] for run in runs]
-
-    def _compare_texts(self, placed: _Placed, weighed: _Weighed) -> None:
-        """Fills in the terms that are told by the texts that arcs replace; 0 where they change nothing, or nobody knows."""
-        if not len(weighed.number):
-            return
-        heard = self._texts_under(placed.texts, placed.text_places, weighed.number)
-        facts, forms = weighed.facts, placed.arcs.phrase[weighed.number]
-        changes = (facts[:, EDITS] > 0) | (facts[:, VARIANT] > 0)
-        sound = self._sound_distances(facts, heard, placed.entities.phrase_of[forms], placed.entities)
-        common = self._commonness(heard, forms, placed.entities, changes)
-        sure = common * np.exp(facts[:, CONFIDENCE])
-        more = np.array([max(0, len(text.split()) - 1) for text in heard], np.float32)
-        ties = self._ties(placed.texts, placed.text_places, weighed.number, forms, placed.entities, changes)
-        weighed.terms[:, OF_TEXTS] = np.stack([sound, common, sure, sure * more, ties], axis=1)
-
-    def _sound_distances(
-        self, facts: NDArray[np.float32], replaced: Sequence[str], phrase: NDArray[np.int32], entities: CompiledList
-    ) -> NDArray[np.float32]:
-        """[n] distances of what phrases replace, by how both are said; by letters where nobody knows how they are said."""
-        if self.sounds is None:
-            return np.zeros(len(facts), np.float32)
-        heard = self.sounds.heard(replaced)
-        distances: NDArray[np.float32] = sound_distances(*packed(heard), phrase, entities.phones, self.sounds.costs)
-        characters = np.maximum(facts[:, CHARACTERS], np.array([len(text) for text in replaced], np.float32))
-        heard_nothing = [text != "" and not len(phones) for text, phones in zip(replaced, heard, strict=True)]
-        unknown = np.array(heard_nothing, np.bool_) | np.isinf(distances)
-        return np.where(unknown, facts[:, EDITS] / characters, distances)
-
-    def _commonness(
-        self, replaced: Sequence[str], forms: NDArray[np.int32], entities: CompiledList, asked: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        """[n] how common what arcs of some forms replace is; 0 where that is not asked, or nobody knows."""
-        common = np.zeros(len(forms), np.float32)
-        if self.frequencies is not None:
-            for k in np.flatnonzero(asked).tolist():
-                common[k] = commonness(replaced[k], entities.written_as[forms[k]], self.frequencies)
-        return common
-
-    def _ties(
-        self,
-        words: GreedyWords,
-        places: Places,
-        number: NDArray[np.int64],
-        forms: NDArray[np.int32],
-        entities: CompiledList,
-        asked: NDArray[np.bool_],
-    ) -> NDArray[np.float32]:
-        """[n] the strongest tie that arcs of some forms part; 0 where that is not asked, or without ties."""
-        tied = np.zeros(len(number), np.float32)
-        if self._word_ties is not None and asked.any():
-            text = SpacedWords([self._vocabulary.pieces[token] for token in words.token.tolist()])
-            for k in np.flatnonzero(asked).tolist():
-                low, high = text.of_tokens(int(places.whole_low[number[k]]), int(places.whole_high[number[k]]))
-                tied[k] = strongest_tie(text.words, low, high, entities.written_as[forms[k]], self._word_ties)
-        return tied
-
-    def _at_risk(
-        self, placed: _Placed, weighed: _Weighed, replaced: Sequence[str]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
-        """[n] whether arcs replace other words than they write, [n, STAKES] what tells the risk then, and [n] the risk."""
-        forms = placed.arcs.phrase[weighed.number]
+    def _judged(self, placed: _Placed, weighed: _Weighed) -> _Judged:
+        """Arcs, with what would be lost by each and what is asked for, therefore."""
+        rows, entities = weighed.rows, placed.entities
+        replaced = self._texts.texts_under(placed.written, rows.number)
         adds = np.array([text == "" for text in replaced], np.bool_)
-        writes = [placed.entities.written_as[form].lower() for form in forms.tolist()]
+        writes = [entities.written_as[form].lower() for form in rows.form.tolist()]
         replaces = ~adds & np.array([text.lower() != own for text, own in zip(replaced, writes, strict=True)], np.bool_)
         stakes = weighed.terms[:, OF_STAKES]
-        if placed.heard is not placed.words:  # then the evidence compares with other words than would be lost
-            own = forms, placed.entities, replaces
-            stakes[:, STAKES.index("common")] = self._commonness(replaced, *own)
-            stakes[:, STAKES.index("tie")] = self._ties(placed.words, placed.places, weighed.number, *own)
-        return replaces, stakes, np.where(replaces, risks_of(stakes, self._weights.risk), adds.astype(np.float32))
+        if placed.heard is not placed.written:  # then the evidence compares with other words than would be lost
+            stakes[:, STAKES.index("common")] = self._texts.commonness(replaced, rows, entities, replaces)
+            stakes[:, STAKES.index("tie")] = self._texts.ties(placed.written, rows, entities, replaces)
+        risk = np.where(replaces, risks_of(stakes, self._weights.risk), adds.astype(np.float32))
+        asked_for = log_odds_asked_for(self._options.min_probability, risk)
+        return _Judged(weighed, replaced, replaces, stakes, risk, weighed.log_odds(), asked_for)
 
 
-def _no_candidates(
-    frames: UtteranceFrames, words: GreedyWords, certainty: float, weights: NDArray[np.float32]
-) -> Candidates:
+def _no_candidates(frames: UtteranceFrames, words: GreedyWords, certainty: float) -> Candidates:
     """Those of an utterance in which no entity may stand."""
     ints, floats, flags = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.bool_)
+    terms = np.zeros((0, TERM_COUNT), np.float32)
     return Candidates(
         *(frames, words, certainty, NO_ARCS),
         places=Places(ints, ints, ints, ints, ints, floats, flags),
@@ -403,8 +361,8 @@ def _no_candidates(
         written=flags,
         replaces=flags,
         looked_up=flags,
-        terms=np.zeros((0, TERM_COUNT), np.float32),
-        weights=weights,
+        terms=terms,
+        weights=terms,
         stakes=np.zeros((0, len(STAKES)), np.float32),
         risk=floats,
         log_odds=floats,

@@ -137,7 +137,7 @@ class DecodingOptions:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("token_margin", "boost", "weight", "phone_weight", "lookup_distance", "lm_weight"):
-            if getattr(self, name) is not None and not getattr(self, name) >= 0:
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
         for name in ("word_bonus", "oov_boost", "entity_boost"):
             if not math.isfinite(getattr(self, name)):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_bias.decoder.automaton import EntityAutomaton, compile_automaton, join_automata
+from nemo_bias.decoder.automaton import FIRST_EDGE, TOKEN, EntityAutomaton, compile_automaton, join_automata
 from nemo_bias.decoder.phone_evidence import PhrasePhones, phrase_phones
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.decoder.weighing import FormFacts
@@ -60,7 +60,7 @@ class CompiledList:
         likeness: [phrases] how common the ordinary words are that each sounds like, see `soundalikes`; 0 if none.
         classes: [phrases] the kind of each entity, "" if none.
         shortest: the fewest tokens that write each phrase.
-        suppressed: phrases that are kept out of the text, in lower case, with their weights, below 0; none of `phrases`.
+        suppressed: phrases that are kept out of the text, in lower case, with their weights, below 0.
     """
 
     phrases: tuple[str, ...]
@@ -159,6 +159,25 @@ class CompiledList:
             self.classes + other.classes,
             self.shortest.joined(other.shortest),
             suppressed,
+        )
+
+    def with_one_automaton(self, vocabulary: Vocabulary) -> CompiledList:
+        """The same list, each form once, in an automaton in which a token leads from a node to one other only.
+
+        In that of joined lists it may lead from the root to two (`join_automata`).
+        """
+        root = self.automaton.edges[: self.automaton.nodes[1, FIRST_EDGE], TOKEN]
+        if len(np.unique(root)) == len(root):
+            return self
+        first = {form: k for k, form in reversed(list(enumerate(self.forms)))}
+        kept = sorted(first.values())
+        return replace(
+            self,
+            forms=tuple(self.forms[k] for k in kept),
+            phrase_of=self.phrase_of[kept],
+            written_as=tuple(self.written_as[k] for k in kept),
+            variant_costs=self.variant_costs[kept],
+            automaton=compile_automaton([self.forms[k] for k in kept], vocabulary),
         )
 
 

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from nemo_bias.compiled import njit
 from nemo_bias.decoder.frames import NEVER
+from nemo_bias.decoder.spotter import EntityArcs
 from nemo_bias.decoder.vocabulary import EDGE, SPACE, WORD_START, Vocabulary
+from nemo_bias.decoder.words import GreedyWords
 
 SPACE_CODE = np.uint32(ord(WORD_START))
 
@@ -45,7 +47,7 @@ class Pieces(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where arcs would stand in the greedy path; all arrays are [arcs].
+    """Where arcs would stand in greedy paths; all arrays are [arcs].
 
     Attributes:
         low: the first greedy token that shares a frame with the arc.
@@ -66,6 +68,13 @@ class Places(NamedTuple):
     allowed: NDArray[np.bool_]
 
 
+class Reading(NamedTuple):
+    """What stands in the frames of some utterances, and where arcs would stand in it."""
+
+    words: GreedyWords
+    places: Places
+
+
 def pieces_of(vocabulary: Vocabulary) -> Pieces:
     """The text of a vocabulary's tokens as numbers, in lower case: a capital letter makes no other word."""
     pieces = [piece.lower() for piece in (*vocabulary.pieces, "")][: vocabulary.size]
@@ -76,14 +85,15 @@ def pieces_of(vocabulary: Vocabulary) -> Pieces:
 
 
 @njit
-def places_of(log_probs, best, labels, words, arcs, blank, boundaries, pieces):  # type: ignore[no-untyped-def]
-    """Finds where arcs would stand in a greedy path.
+def places_of(log_probs, best, labels, bounds, words, arcs, blank, boundaries, pieces):  # type: ignore[no-untyped-def]
+    """Finds where arcs would stand in greedy paths.
 
     Args:
-        log_probs: [T, V] natural logarithms.
-        best: [T] the highest of each frame.
-        labels: [T] the greedy path.
-        words: its `GreedyWords`.
+        log_probs: [F, V] natural logarithms.
+        best: [F] the highest of each frame.
+        labels: [F] the greedy paths.
+        bounds: [U, 2] of the utterances, see `BatchFrames`.
+        words: their `GreedyWords`.
         arcs: of `find_arcs`.
         blank: id of the blank.
         boundaries: of the vocabulary.
@@ -92,37 +102,75 @@ def places_of(log_probs, best, labels, words, arcs, blank, boundaries, pieces): 
     Returns:
         `Places`.
     """
-    count, frames = len(arcs.phrase), len(labels)
+    count = len(arcs.phrase)
     ints = np.zeros((5, count), np.int32)
     places = Places(ints[0], ints[1], ints[2], ints[3], ints[4], np.zeros(count, np.float32), np.zeros(count, np.bool_))
     word_of = _word_of_tokens(words)
-    token_at = _first_token_from(words, frames)
+    token_at = _first_token_from(words, len(labels))
+    utterance = np.searchsorted(bounds[:, 0], arcs.start, side="right") - 1
+    first = words.first_token[words.first_word]
     for a in range(count):
         tokens = arcs.tokens[arcs.first_token[a] : arcs.first_token[a + 1]]
-        start, end = arcs.start[a], arcs.end[a]
-        while end + 1 < frames and labels[end + 1] == tokens[-1]:
+        start, end, u = arcs.start[a], arcs.end[a], utterance[a]
+        while end + 1 < bounds[u, 1] and labels[end + 1] == tokens[-1]:
             end += 1
         low, high = token_at[start], token_at[end]
-        if high < len(words.token) and words.token_start[high] <= end:
+        if high < first[u + 1] and words.token_start[high] <= end:
             high += 1
         whole_low, whole_high = low, high
         if low < high:
             whole_low, whole_high = words.first_token[word_of[low]], words.first_token[word_of[high - 1] + 1]
         places.low[a], places.high[a], places.end[a] = low, high, end
         places.whole_low[a], places.whole_high[a] = whole_low, whole_high
-        following = words.token[whole_high] if whole_high < len(words.token) else blank
+        following = words.token[whole_high] if whole_high < first[u + 1] else blank
         lost, restart = settle(log_probs, best, words, high, whole_high, tokens[-1], following, blank, boundaries)
         places.after[a] = lost
         after = SPACE if restart < whole_high else boundaries.first[following]
-        before = boundaries.last[words.token[low - 1]] if low > 0 else EDGE
+        before = boundaries.last[words.token[low - 1]] if low > first[u] else EDGE
         if (
             boundaries.between[before, boundaries.first[tokens[0]]]
             and boundaries.between[boundaries.last[tokens[-1]], after]
-            and not (start > 0 and labels[start - 1] == tokens[0] and words.token_end[low - 1] == start - 1)
+            and not (start > bounds[u, 0] and labels[start - 1] == tokens[0] and words.token_end[low - 1] == start - 1)
         ):
             whole, phrase = text_of(words.token[whole_low:whole_high], pieces), text_of(tokens, pieces)
             places.allowed[a] = len(whole) <= len(phrase) or not _holds(whole, phrase)
     return places
+
+
+@njit
+def of_utterance(arcs, places, number, first_frame, first_token):  # type: ignore[no-untyped-def]
+    """Takes some arcs of one utterance out of a batch.
+
+    Args:
+        arcs: of the batch.
+        places: of the arcs.
+        number: [n] which of them.
+        first_frame: of the utterance; its frames are counted from there.
+        first_token: of the utterance, in the words of the batch; likewise.
+
+    Returns:
+        `EntityArcs` and `Places`, [n].
+    """
+    lengths = arcs.first_token[number + 1] - arcs.first_token[number]
+    offsets = np.zeros(len(number) + 1, np.int32)
+    offsets[1:] = np.cumsum(lengths)
+    tokens = np.empty(offsets[-1], np.int32)
+    for k in range(len(number)):
+        begin = arcs.first_token[number[k]]
+        tokens[offsets[k] : offsets[k + 1]] = arcs.tokens[begin : begin + lengths[k]]
+    frame, token = np.int32(first_frame), np.int32(first_token)
+    own = EntityArcs(
+        arcs.phrase[number], arcs.start[number] - frame, arcs.end[number] - frame, arcs.gap[number], offsets, tokens
+    )
+    return own, Places(
+        places.low[number] - token,
+        places.high[number] - token,
+        places.whole_low[number] - token,
+        places.whole_high[number] - token,
+        places.end[number] - frame,
+        places.after[number],
+        places.allowed[number],
+    )
 
 
 @njit
@@ -174,7 +222,7 @@ def _word_of_tokens(words):  # type: ignore[no-untyped-def]
 
 @njit
 def _first_token_from(words, frames):  # type: ignore[no-untyped-def]
-    """[T] the first greedy token that ends in a frame or later."""
+    """[F] the first greedy token that ends in a frame or later."""
     at = np.empty(frames, np.int32)
     token = 0
     for t in range(frames):

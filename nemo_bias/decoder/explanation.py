@@ -13,7 +13,7 @@ from nemo_bias.decoder.candidates import Candidates
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList
 from nemo_bias.decoder.evidence import token_path
-from nemo_bias.decoder.frames import NEVER, UtteranceFrames
+from nemo_bias.decoder.frames import NEVER, UtteranceFrames, whole
 from nemo_bias.decoder.probability import TERMS, UNINTELLIGIBLE, probability_of
 from nemo_bias.decoder.spotter import find_arcs
 from nemo_bias.decoder.transcript import Transcript
@@ -119,7 +119,8 @@ def explanation_of(
         doubt = f"certainty {found.certainty:.2g}, below {UNINTELLIGIBLE:g}"
         return replace(told, reason=f"the recogniser is hardly sure of a word in this utterance ({doubt})")
     arcs = find_arcs(
-        *(frames.log_probs, frames.best, vocabulary.blank, options.token_margin, options.most_tokens, entities.automaton)
+        *(frames.log_probs, frames.best, whole(len(frames.best)), vocabulary.blank),
+        *(options.token_margin, options.most_tokens, entities.automaton),
     )
     refused = np.flatnonzero(entities.phrase_of[arcs.phrase] == phrase)
     if len(refused):
@@ -195,7 +196,7 @@ def _placed(
     told: Explanation, start: int, end: int, frames: UtteranceFrames, vocabulary: Vocabulary, frame_seconds: float
 ) -> Explanation:
     """With its place, and the words there."""
-    words = greedy_words(frames.labels, vocabulary.blank, vocabulary.boundaries)
+    words = greedy_words(frames.labels, whole(len(frames.labels)), vocabulary.blank, vocabulary.boundaries)
     there = np.flatnonzero((words.token_end >= start) & (words.token_start <= end))
     instead = ""
     if len(there):

@@ -1,7 +1,8 @@
-"""The frames of an utterance, and what the spotter and the beam search need to know of them."""
+"""The frames of utterances, and what the spotter and the beam search need to know of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,87 @@ class UtteranceFrames(NamedTuple):
     def biased(self) -> bool:
         """Whether an adapter biased `log_probs`."""
         return self.plain is not self.log_probs
+
+
+class BatchFrames(NamedTuple):
+    """The frames of a batch, one utterance after the other; between them there may be others, of which nothing is known.
+
+    Attributes:
+        log_probs: [F, V] as those of `UtteranceFrames`, like all that follow.
+        best: [F].
+        plain: [F, V]; the same array if there is no bias.
+        plain_best: [F].
+        labels: [F].
+        phones: [F * sub_frames, phones + 1], or None.
+        bounds: [U, 2] the first frame of each utterance, and the frame after its last.
+    """
+
+    log_probs: NDArray[np.float32]
+    best: NDArray[np.float32]
+    plain: NDArray[np.float32]
+    plain_best: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    phones: NDArray[np.float32] | None
+    bounds: NDArray[np.int64]
+
+    @property
+    def biased(self) -> bool:
+        """Whether an adapter biased `log_probs`."""
+        return self.plain is not self.log_probs
+
+    @property
+    def sub_frames(self) -> int:
+        """Sub-frames of a frame, 0 without phones."""
+        return 0 if self.phones is None else len(self.phones) // max(1, len(self.labels))
+
+    def only(self, numbers: Sequence[int]) -> BatchFrames:
+        """Some of the utterances, given by their rising numbers."""
+        return self._replace(bounds=self.bounds[numbers])
+
+    def utterance(self, number: int) -> UtteranceFrames:
+        """The frames of one of the utterances."""
+        start, end = self.bounds[number].tolist()
+        log_probs = self.log_probs[start:end]
+        return UtteranceFrames(
+            log_probs,
+            self.best[start:end],
+            self.plain[start:end] if self.biased else log_probs,
+            self.plain_best[start:end],
+            self.labels[start:end],
+            None if self.phones is None else self.phones[start * self.sub_frames : end * self.sub_frames],
+        )
+
+
+def best_labels(log_probs: NDArray[np.float32], bounds: NDArray[np.int64]) -> NDArray[np.int32]:
+    """[F] the first best label of each frame of the utterances, 0 between them.
+
+    Args:
+        log_probs: [F, V].
+        bounds: [U, 2] see `BatchFrames`.
+    """
+    labels = np.zeros(len(log_probs), np.int32)
+    for start, end in bounds.tolist():
+        if start < end:
+            labels[start:end] = log_probs[start:end].argmax(axis=1)
+    return labels
+
+
+def whole(frames: int) -> NDArray[np.int64]:
+    """[1, 2] the bounds of the only utterance in so many frames."""
+    return np.array([[0, frames]])
+
+
+@njit
+def frames_of(bounds):  # type: ignore[no-untyped-def]
+    """[n] the frames of all utterances of `BatchFrames.bounds`, and [n] whether each is the first of its utterance."""
+    count = np.sum(bounds[:, 1] - bounds[:, 0])
+    frames, opens = np.empty(count, np.int64), np.zeros(count, np.bool_)
+    n = 0
+    for u in range(len(bounds)):
+        for t in range(bounds[u, 0], bounds[u, 1]):
+            frames[n], opens[n] = t, t == bounds[u, 0]
+            n += 1
+    return frames, opens
 
 
 class NearTokens(NamedTuple):

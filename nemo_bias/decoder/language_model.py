@@ -173,7 +173,7 @@ class LanguageModel:
             Log-probability in nats, and the state that follows.
         """
         out = self._new_state()
-        if word != UNKNOWN and (unigram is None or word == END or self._unigrams[word] >= unigram):
+        if word != UNKNOWN and (unigram is None or self._unigrams[word] >= unigram):
             return self._model.BaseScore(state, self._words[word], out) * LN10, out
         raised = (float(self._unigrams[UNKNOWN]) if unigram is None else unigram) - self._unknown
         return self._model.BaseScore(state, "<unk>", out) * LN10 + raised, out

@@ -98,8 +98,9 @@ def _arpa_words(file: Path, head: bytes) -> tuple[str, ...]:
                 words.append(line.split(b"\t")[1].decode("utf-8") if line.count(b"\t") else "")
     if not inside or expected is None:
         raise ValueError("it is neither an ARPA file nor a binary file of KenLM")
-    if len(words) != expected or "" in words:
-        raise ValueError(f"it is broken: it has {len(words)} readable unigrams, and says that it has {expected}")
+    readable = len(words) - words.count("")
+    if not readable == len(words) == expected:
+        raise ValueError(f"it is broken: it has {readable} readable unigrams, and says that it has {expected}")
     return tuple(word for word in words if word not in (*ENDS, *UNKNOWN_WORDS))
 
 

@@ -7,12 +7,15 @@ frames of the run, by forced alignment of their tokens. Whether one of them is t
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 from nemo_bias.compiled import njit
 from nemo_bias.decoder.alignment import align, token_frames
 from nemo_bias.decoder.entity_list import CompiledList
+from nemo_bias.decoder.frames import BatchFrames
 from nemo_bias.decoder.sounds import Sounds
 from nemo_bias.decoder.spotter import EntityArcs
 from nemo_bias.decoder.vocabulary import Vocabulary
@@ -28,14 +31,12 @@ NEAREST = 3  # entities that are proposed for a run
 
 def look_up(
     arcs: EntityArcs,
-    log_probs: NDArray[np.float32],
-    best: NDArray[np.float32],
-    plain_best: NDArray[np.float32],
+    frames: BatchFrames,
     words: GreedyWords,
+    asked: NDArray[np.bool_],
     entities: CompiledList,
     sounds: Sounds,
     vocabulary: Vocabulary,
-    phones: NDArray[np.float32] | None,
     farthest: float,
 ) -> EntityArcs:
     """Adds the arcs of entities that sound most like runs of words of which greedy decoding was not sure.
@@ -44,38 +45,47 @@ def look_up(
 
     Args:
         arcs: that are there already; the others come after them.
-        log_probs: [T, V] natural logarithms, in which the entities' tokens are aligned.
-        best: [T] the highest of each frame.
-        plain_best: [T] the highest of each frame where `words` was decoded.
-        words: the greedy words.
+        frames: of some utterances.
+        words: the greedy words of `frames.plain`.
+        asked: [U] in which of the utterances.
         entities: the list.
         sounds: pronounces texts.
         vocabulary: the model's tokens.
-        phones: [T * sub_frames, phones + 1] log-probs of a phone head, the blank last; None if there is none.
         farthest: the greatest `phone_distance` of an entity from how a run sounds; 0: they sound the same.
     """
-    runs = unsure_runs(words, plain_best)
+    runs = unsure_runs(words, frames.plain_best, asked)
     heard = sounds.heard([vocabulary.text(words.token[low:high].tolist()) for low, high in runs.tolist()])
-    if phones is not None:
-        sub_frames = len(phones) // len(best)
-        starts = np.append(words.token_start, len(best))[runs] * sub_frames  # up to the first frame of the next word
-        said, offsets = heard_phones(phones, starts[:, 0], starts[:, 1], phones.shape[1] - 1)
-        heard += np.split(said, offsets[1:-1])
+    if frames.phones is not None:
+        heard += _heard_in(runs, words, frames)
         runs = np.concatenate([runs, runs])
     more: EntityArcs = with_proposals(
-        *(arcs, log_probs, best, words, runs, *packed(heard), entities.index, np.float32(farthest)),
-        *(entities.form_of, entities.shortest, vocabulary.blank),
+        *(arcs, frames.log_probs, frames.best, frames.bounds, words, runs, *packed(heard)),
+        *(entities.index, np.float32(farthest), entities.form_of, entities.shortest, vocabulary.blank),
     )
     return more
 
 
+def _heard_in(runs: NDArray[np.int32], words: GreedyWords, frames: BatchFrames) -> list[NDArray[np.int32]]:
+    """[runs] the phones that a phone head heard in each run, up to the first frame of the next word."""
+    first, heard = words.first_of_utterance, list[NDArray[np.int32]]()
+    for u, (low, high) in enumerate(np.searchsorted(runs[:, 0], [first[:-1], first[1:]]).T.tolist()):
+        own = frames.utterance(u)
+        assert own.phones is not None
+        starts = np.append(words.token_start[first[u] : first[u + 1]] - frames.bounds[u, 0], len(own.labels))
+        spoken = starts[runs[low:high] - first[u]] * frames.sub_frames
+        said, offsets = heard_phones(own.phones, spoken[:, 0], spoken[:, 1], own.phones.shape[1] - 1)
+        heard += [said[a:b] for a, b in pairwise(offsets)]
+    return heard
+
+
 @njit
-def unsure_runs(words, best):  # type: ignore[no-untyped-def]
-    """Runs of words that begin and end with one of which greedy decoding was not sure.
+def unsure_runs(words, best, asked):  # type: ignore[no-untyped-def]
+    """Runs of words of an utterance that begin and end with one of which greedy decoding was not sure.
 
     Args:
-        words: the `GreedyWords` of an utterance.
-        best: [T] the highest log-prob of each frame.
+        words: the `GreedyWords` of some utterances.
+        best: [F] the highest log-prob of each frame.
+        asked: [U] in which of the utterances.
 
     Returns:
         [runs, 2] first token of each run, and the token after its last.
@@ -88,17 +98,19 @@ def unsure_runs(words, best):  # type: ignore[no-untyped-def]
             for t in range(words.token_start[k], words.token_end[k] + 1):
                 unsure[word] |= best[t] < np.log(SURE)
     n = 0
-    for first in range(count):
-        for last in range(first, min(count, first + LONGEST_RUN)):
-            if unsure[first] and unsure[last]:
-                runs[n] = words.first_token[first], words.first_token[last + 1]
-                n += 1
+    for u in np.flatnonzero(asked):
+        end = words.first_word[u + 1]
+        for first in range(words.first_word[u], end):
+            for last in range(first, min(end, first + LONGEST_RUN)):
+                if unsure[first] and unsure[last]:
+                    runs[n] = words.first_token[first], words.first_token[last + 1]
+                    n += 1
     return runs[:n]
 
 
 @njit
 def with_proposals(  # type: ignore[no-untyped-def]
-    arcs, log_probs, best, words, runs, heard, first_heard, index, farthest, form_of, shortest, blank
+    arcs, log_probs, best, bounds, words, runs, heard, first_heard, index, farthest, form_of, shortest, blank
 ):
     """Adds arcs of the entities that sound most like runs of words, each by forced alignment of its tokens.
 
@@ -106,9 +118,10 @@ def with_proposals(  # type: ignore[no-untyped-def]
 
     Args:
         arcs: `EntityArcs` that come first.
-        log_probs: [T, V] natural logarithms.
-        best: [T] the highest of each frame.
-        words: the `GreedyWords` of the utterance.
+        log_probs: [F, V] natural logarithms.
+        best: [F] the highest of each frame.
+        bounds: [U, 2] of the utterances, see `BatchFrames`.
+        words: their `GreedyWords`.
         runs: [n, 2] first token of each run, and the token after its last.
         heard: phones of all runs, one after the other.
         first_heard: [n + 1] where those of each begin.
@@ -132,9 +145,11 @@ def with_proposals(  # type: ignore[no-untyped-def]
     first_token, tokens = np.zeros(most + 1, np.int32), np.empty(most_tokens, np.int32)
     ints[0, :n], ints[1, :n], ints[2, :n], gap[:n] = arcs.phrase, arcs.start, arcs.end, arcs.gap
     first_token[: n + 1], tokens[:token] = arcs.first_token, arcs.tokens
+    first = words.first_token[words.first_word]
     for run in range(len(runs)):
-        start = words.token_end[runs[run, 0] - 1] + 1 if runs[run, 0] > 0 else 0
-        end = words.token_start[runs[run, 1]] if runs[run, 1] < len(words.token) else len(best)
+        u = np.searchsorted(first, runs[run, 0], side="right") - 1
+        start = words.token_end[runs[run, 0] - 1] + 1 if runs[run, 0] > first[u] else bounds[u, 0]
+        end = words.token_start[runs[run, 1]] if runs[run, 1] < first[u + 1] else bounds[u, 1]
         for phrase in found[run]:
             if phrase < 0:
                 break

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_bias.compiled import njit
+from nemo_bias.decoder.frames import BatchFrames
 from nemo_bias.pronunciation.alignment import segment_losses
 
 SLACK = 1.5  # encoder frames by which a pronunciation may begin and end before or after the frames of its tokens
@@ -52,9 +53,35 @@ def phrase_phones(pronunciations: Sequence[Sequence[NDArray[np.int32]]]) -> Phra
     )
 
 
+def phone_terms(
+    frames: BatchFrames,
+    utterance: NDArray[np.int64],
+    start: NDArray[np.int32],
+    end: NDArray[np.int32],
+    phrase: NDArray[np.int32],
+    phones: PhrasePhones,
+) -> NDArray[np.float32]:
+    """The terms of arcs of some utterances, as `phone_terms_of` gives them for those of one.
+
+    Args:
+        frames: of the utterances, with phones.
+        utterance: [n] of each arc, rising.
+        start: [n] its first frame, rising.
+        end: [n] its last frame.
+        phrase: [n] its phrase.
+        phones: of the list.
+    """
+    terms = np.zeros((len(utterance), len(PHONE_TERMS)), np.float32)
+    for u in np.unique(utterance).tolist():
+        rows, own, first = utterance == u, frames.utterance(u).phones, frames.bounds[u, 0]
+        spans = start[rows] - first, end[rows] - first
+        terms[rows] = phone_terms_of(own, frames.sub_frames, *spans, phrase[rows], phones)
+    return terms
+
+
 @njit
 def phone_terms_of(log_probs, sub_frames, start, end, phrase, phones):  # type: ignore[no-untyped-def]
-    """The terms of arcs.
+    """The terms of arcs of one utterance.
 
     Args:
         log_probs: [T * sub_frames, P + 1] of the phone head, natural logarithms, blank last.

@@ -53,7 +53,7 @@ class Search(NamedTuple):
     beams: Any  # the beam, and room for the next one; they change places
     stayed: Any
     memory: Any
-    candidates: Any
+    successors: Any
     stamps: Any  # [V + 1]; the last one counts
     at: Any  # [2] the next frame, and which of the beams is the beam
     missing: Any  # [rows, 2] contexts and words whose scores the search needs to go on
@@ -62,8 +62,8 @@ class Search(NamedTuple):
 FRAME, TURN = range(2)
 
 
-class Candidates(NamedTuple):
-    """The best candidates for the next beam, best first."""
+class Successors(NamedTuple):
+    """The best successors for the next beam, best first."""
 
     what: Any  # [rows, 2] row of the beam, token that extends it or STAY
     rank: Any  # [rows] mass + bonus + what the language model adds
@@ -150,42 +150,42 @@ def keep(beam, i, following, c):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def least_rank(candidates, spread):  # type: ignore[no-untyped-def]
-    """Candidates need a higher rank: than `spread` below the best, and than the last one of a full beam."""
-    size = candidates.size[0]
+def least_rank(successors, spread):  # type: ignore[no-untyped-def]
+    """Successors need a higher rank: than `spread` below the best, and than the last one of a full beam."""
+    size = successors.size[0]
     if size == 0:
         return -np.inf
-    least = candidates.rank[0] - spread
-    return max(least, candidates.rank[-1]) if size == len(candidates.rank) else least
+    least = successors.rank[0] - spread
+    return max(least, successors.rank[-1]) if size == len(successors.rank) else least
 
 
 @njit
-def offer(candidates, i, token, rank, mass, future, spread):  # type: ignore[no-untyped-def]
+def offer(successors, i, token, rank, mass, future, spread):  # type: ignore[no-untyped-def]
     """Puts a candidate in its place if it is among the best, and the best of its future."""
-    if rank <= least_rank(candidates, spread):
+    if rank <= least_rank(successors, spread):
         return
-    size = candidates.size[0]
-    k = min(size, len(candidates.rank) - 1)  # which gives way
+    size = successors.size[0]
+    k = min(size, len(successors.rank) - 1)  # which gives way
     if future != 0:
         for other in range(size):
-            if candidates.future[other] == future:
-                if candidates.rank[other] >= rank:
+            if successors.future[other] == future:
+                if successors.rank[other] >= rank:
                     return
                 k = other
-    candidates.size[0] = max(size, k + 1)
-    while k > 0 and candidates.rank[k - 1] < rank:
-        candidates.rank[k], candidates.mass[k] = candidates.rank[k - 1], candidates.mass[k - 1]
-        candidates.what[k], candidates.future[k] = candidates.what[k - 1], candidates.future[k - 1]
+    successors.size[0] = max(size, k + 1)
+    while k > 0 and successors.rank[k - 1] < rank:
+        successors.rank[k], successors.mass[k] = successors.rank[k - 1], successors.mass[k - 1]
+        successors.what[k], successors.future[k] = successors.what[k - 1], successors.future[k - 1]
         k -= 1
-    candidates.rank[k], candidates.mass[k], candidates.future[k] = rank, mass, future
-    candidates.what[k, 0], candidates.what[k, 1] = i, token
+    successors.rank[k], successors.mass[k], successors.future[k] = rank, mass, future
+    successors.what[k, 0], successors.what[k, 1] = i, token
 
 
 @njit
-def drop_hopeless(candidates, spread):  # type: ignore[no-untyped-def]
+def drop_hopeless(successors, spread):  # type: ignore[no-untyped-def]
     """Drops those that lie `spread` below the best, which may have come after them."""
-    while candidates.rank[candidates.size[0] - 1] <= candidates.rank[0] - spread:
-        candidates.size[0] -= 1
+    while successors.rank[successors.size[0] - 1] <= successors.rank[0] - spread:
+        successors.size[0] -= 1
 
 
 @njit

@@ -49,8 +49,8 @@ from nemo_bias.decoder.prefix_beam import (
     STAY,
     TURN,
     WORD,
-    Candidates,
     Search,
+    Successors,
     drop_hopeless,
     extend,
     keep,
@@ -159,20 +159,20 @@ def _new_search(log_probs, settings):  # type: ignore[no-untyped-def]
     size = settings.beam_size
     beams = (new_beam(size), new_beam(size))
     beams[0].size[0] = 1
-    candidates = Candidates(
+    successors = Successors(
         np.empty((size, 2), np.int32), np.empty(size), np.empty(size), np.zeros(size, np.uint64), np.zeros(1, np.int64)
     )
     stamps = np.zeros(log_probs.shape[1] + 1, np.int64)
     missing = np.empty((size, 2), np.int32)
     return Search(
-        beams, new_beam(size), new_memory(len(log_probs), settings), candidates, stamps, np.zeros(2, np.int64), missing
+        beams, new_beam(size), new_memory(len(log_probs), settings), successors, stamps, np.zeros(2, np.int64), missing
     )
 
 
 @njit
 def _advance(search, log_probs, best, near, settings, automaton, weights, node_weight, scores):  # type: ignore[no-untyped-def]
     """Goes on to the last frame; returns how many scores are missing, if there are any."""
-    stayed, memory, candidates, stamps = search.stayed, search.memory, search.candidates, search.stamps
+    stayed, memory, successors, stamps = search.stayed, search.memory, search.successors, search.stamps
     for t in range(search.at[FRAME], len(log_probs)):
         beam, following = search.beams[search.at[TURN]], search.beams[1 - search.at[TURN]]
         row, top = log_probs[t], best[t]
@@ -182,25 +182,25 @@ def _advance(search, log_probs, best, near, settings, automaton, weights, node_w
             if missing:
                 return missing
         stay(beam, stayed, row, settings)
-        candidates.size[0] = 0
-        _offer_stays(beam, stayed, candidates, memory, node_weight, settings)
+        successors.size[0] = 0
+        _offer_stays(beam, stayed, successors, memory, node_weight, settings)
         for i in range(beam.size[0]):
             _stamp_taken(i, beam, stamps)
             _offer_extensions(
-                i, beam, candidates, memory, row, top, tokens, stamps, settings, automaton, node_weight, scores
+                i, beam, successors, memory, row, top, tokens, stamps, settings, automaton, node_weight, scores
             )
-        drop_hopeless(candidates, settings.spread)
-        for c in range(candidates.size[0]):
-            i, token = candidates.what[c]
+        drop_hopeless(successors, settings.spread)
+        for c in range(successors.size[0]):
+            i, token = successors.what[c]
             if token == STAY:
                 keep(stayed, i, following, c)
                 continue
-            extend(beam, i, token, following, c, candidates.mass[c], memory, settings.boundaries, t)
+            extend(beam, i, token, following, c, successors.mass[c], memory, settings.boundaries, t)
             if settings.boost > 0:
                 _boost(beam, i, token, following, c, memory, settings, automaton, weights, top - row[token])
             if scores.on:
                 note_word(beam, i, token, following, c, scores)
-        following.size[0] = candidates.size[0]
+        following.size[0] = successors.size[0]
         search.at[FRAME], search.at[TURN] = t + 1, 1 - search.at[TURN]
     return end_sentences(search.beams[search.at[TURN]], scores, search.missing) if scores.on else 0
 
@@ -219,7 +219,7 @@ def node_weights(automaton, weights):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _offer_stays(beam, stayed, candidates, memory, node_weight, settings):  # type: ignore[no-untyped-def]
+def _offer_stays(beam, stayed, successors, memory, node_weight, settings):  # type: ignore[no-untyped-def]
     for i in range(beam.size[0]):
         if settings.beam_size == 1:
             if stayed.reals[i, IN_BLANK] >= stayed.reals[i, IN_TOKEN]:
@@ -232,7 +232,7 @@ def _offer_stays(beam, stayed, candidates, memory, node_weight, settings):  # ty
             raised = stayed.reals[i, OPEN] * node_weight[stayed.ints[i, AT]]
             bonus = max(bonus, memory.total[stayed.ints[i, BASE]] + raised)
         future = future_of(stayed.ints[i, CONTEXT], stayed.ints[i, WORD], settings)
-        offer(candidates, i, STAY, mass + bonus + stayed.reals[i, FORESEEN], mass, future, settings.spread)
+        offer(successors, i, STAY, mass + bonus + stayed.reals[i, FORESEEN], mass, future, settings.spread)
 
 
 @njit
@@ -246,7 +246,7 @@ def _stamp_taken(i, beam, stamps):  # type: ignore[no-untyped-def]
 
 @njit
 def _offer_extensions(  # type: ignore[no-untyped-def]
-    i, beam, candidates, memory, row, top, tokens, stamps, settings, automaton, node_weight, scores
+    i, beam, successors, memory, row, top, tokens, stamps, settings, automaton, node_weight, scores
 ):
     """Offers a prefix with one more token, for each token near the frame's best (best first)."""
     bonus = said = most = 0.0
@@ -267,7 +267,7 @@ def _offer_extensions(  # type: ignore[no-untyped-def]
                 bonus = max(bonus, memory.total[beam.ints[i, CLOSED if starts else BASE]] + raised)
             elif row[token] < top - settings.margin:
                 continue
-        elif mass + most <= least_rank(candidates, settings.spread):
+        elif mass + most <= least_rank(successors, settings.spread):
             if token != beam.ints[i, LAST]:
                 break  # no later token can do better
             continue
@@ -276,7 +276,7 @@ def _offer_extensions(  # type: ignore[no-untyped-def]
             if scores.on:
                 before, context, node = before_word(beam, i, token, scores)
                 said = before + foreseen(scores, node)
-            offer(candidates, i, token, mass + bonus + said, mass, future_of(context, node, settings), settings.spread)
+            offer(successors, i, token, mass + bonus + said, mass, future_of(context, node, settings), settings.spread)
 
 
 # ---- adaptive boosting

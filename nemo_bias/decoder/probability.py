@@ -39,6 +39,7 @@ from nemo_bias.decoder.evidence import (
 from nemo_bias.decoder.lm_evidence import LANGUAGE_TERMS
 from nemo_bias.decoder.phone_evidence import PHONE_TERMS
 from nemo_bias.decoder.word_pairs import STRONGEST
+from nemo_bias.messages import readable
 
 UNSURE, SURE, LEAST_CERTAINTY = 0.6, 0.95, 0.5
 UNINTELLIGIBLE = 0.4  # utterances of less certainty have no entities: of their arcs on development data none was likely
@@ -77,11 +78,11 @@ OF_TEXTS = slice(SOUND, TIE + 1)  # kinds of terms
 OF_PHONES = slice(OF_TEXTS.stop, OF_TEXTS.stop + len(PHONE_TERMS))
 OF_LANGUAGE = slice(OF_PHONES.stop, len(TERMS))
 TERM_COUNT = len(TERMS)
-# What tells the risk: `confidence` of what the recogniser writes by itself, `common` and `tie` of what is replaced.
+# What tells the risk: `confidence` of what is heard (see `candidates`), `common` and `tie` of what is replaced.
 STAKES = ("constant", "characters", "confidence", "common", "tie")
 OF_STAKES = [list(TERMS).index(term) for term in STAKES]
 COMMONEST = np.float32(9.0)  # the highest value of `common`: a text of one word only
-VARIANTS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
+WEIGHT_SETS = {  # what a file calls the weights, by whether there are word frequencies, and pronunciations
     (True, True): "all",
     (False, True): "without_frequencies",
     (True, False): "without_pronunciations",
@@ -112,25 +113,32 @@ class EvidenceWeights:
     language_model: NDArray[np.float32]
     risk: NDArray[np.float32]
 
-    def at(self, certainty: float, adapter: bool, phones: bool, language_model: bool) -> NDArray[np.float32]:
-        """[2, terms] the weights of arcs that were spotted, and those of arcs that were looked up.
+    def of_arcs(
+        self,
+        certainty: NDArray[np.float64],
+        looked_up: NDArray[np.bool_],
+        adapter: bool,
+        phones: bool,
+        language_model: bool,
+    ) -> NDArray[np.float32]:
+        """[n, terms] the weights of arcs.
 
         Args:
-            certainty: of the utterance; below `LEAST_CERTAINTY`, of which little was measured, it counts as that.
+            certainty: [n] of their utterances; below `LEAST_CERTAINTY`, of which little was measured, it counts as that.
+            looked_up: [n] whether each was looked up.
             adapter: whether one biased the log-probs.
             phones: whether a phone head listened.
             language_model: whether one chose what is written.
         """
-        share = np.float32((max(LEAST_CERTAINTY, certainty) - UNSURE) / (SURE - UNSURE))
-        weights = np.empty((2, TERM_COUNT), np.float32)
-        weights[0] = self.unsure + share * (self.sure - self.unsure)
+        share = ((np.maximum(LEAST_CERTAINTY, certainty) - UNSURE) / (SURE - UNSURE)).astype(np.float32)
+        weights: NDArray[np.float32] = self.unsure + share[:, None] * (self.sure - self.unsure)
         if adapter:
-            weights[0] += self.adapter
+            weights += self.adapter
         if phones:
-            weights[0] += self.phones
+            weights += self.phones
         if language_model:
-            weights[0] += self.language_model
-        weights[1] = weights[0] + self.looked_up
+            weights += self.language_model
+        weights[looked_up] += self.looked_up
         return weights
 
 
@@ -144,12 +152,13 @@ def read_weights(path: str | Path, with_frequencies: bool, with_sounds: bool) ->
         with_sounds: whether for use with pronunciations.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it is not such a file; the message names it and what is wrong.
+        ValueError: it cannot be read, or is not such a file; the message names it and what is wrong.
     """
+    with readable("evidence_file", path):
+        text = Path(path).read_text(encoding="utf-8")
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        sets = content[VARIANTS[with_frequencies, with_sounds]]
+        content = json.loads(text)
+        sets = content[WEIGHT_SETS[with_frequencies, with_sounds]]
         columns = []
         for name in PARTS:
             unknown = sorted(set(sets[name]) - set(TERMS))
@@ -174,21 +183,25 @@ def probabilities(log_odds: NDArray[Any]) -> NDArray[Any]:
 
 
 @njit
-def certainty_of(labels, best, blank):  # type: ignore[no-untyped-def]
-    """The certainty of an utterance: the geometric mean probability of its labels, blanks only if there is nothing else.
+def certainties_of(labels, best, bounds, blank):  # type: ignore[no-untyped-def]
+    """[U] certainties: the geometric mean probability of an utterance's labels, blanks only if there is nothing else.
 
     Args:
-        labels: [T] what is written.
-        best: [T] the highest log-prob of each frame.
+        labels: [F] what is written.
+        best: [F] the highest log-prob of each frame.
+        bounds: [U, 2] of the utterances, see `BatchFrames`.
         blank: id of the blank.
     """
-    said, count, total = 0.0, 0, 0.0
-    for t in range(len(labels)):
-        total += best[t]
-        if labels[t] != blank:
-            said += best[t]
-            count += 1
-    return np.exp(said / count if count else total / max(len(labels), 1))
+    certainties = np.empty(len(bounds), np.float64)
+    for u in range(len(bounds)):
+        said, count, total = 0.0, 0, 0.0
+        for t in range(bounds[u, 0], bounds[u, 1]):
+            total += best[t]
+            if labels[t] != blank:
+                said += best[t]
+                count += 1
+        certainties[u] = np.exp(said / count if count else total / max(bounds[u, 1] - bounds[u, 0], 1))
+    return certainties
 
 
 @njit
@@ -220,36 +233,34 @@ def fact_terms_of(facts, number, rivals, entities):  # type: ignore[no-untyped-d
 
 
 @njit
-def log_odds_of(terms, weights, looked_up):  # type: ignore[no-untyped-def]
+def log_odds_of(terms, weights):  # type: ignore[no-untyped-def]
     """[n] the log-odds of arcs.
 
     Args:
         terms: [n, terms].
-        weights: [2, terms] of `EvidenceWeights.at`.
-        looked_up: [n] whether each arc was looked up.
+        weights: [n, terms] of `EvidenceWeights.of_arcs`.
     """
     log_odds = np.zeros(len(terms), np.float32)
     for n in range(len(terms)):
-        own, total = weights[1 if looked_up[n] else 0], 0.0
+        total = 0.0
         for k in range(terms.shape[1]):
-            total += terms[n, k] * own[k]
+            total += terms[n, k] * weights[n, k]
         log_odds[n] = total
     return log_odds
 
 
 @njit
-def most_of_texts(terms, weights, looked_up, more):  # type: ignore[no-untyped-def]
+def most_of_texts(terms, weights, more):  # type: ignore[no-untyped-def]
     """[n] the most that the terms of texts can add to the log-odds of arcs, whatever the texts are.
 
     Args:
         terms: [n, terms] of which those of facts are known.
-        weights: [2, terms] of `EvidenceWeights.at`.
-        looked_up: [n] whether each arc was looked up.
+        weights: [n, terms] of `EvidenceWeights.of_arcs`.
         more: [n] the number of words that it replaces but one, at least 0.
     """
     most = np.empty(len(terms), np.float32)
     for n in range(len(terms)):
-        own = weights[1 if looked_up[n] else 0]
+        own = weights[n]
         sure = own[COMMON_AND_SURE] + more[n] * max(np.float32(0), own[COMMON_AND_MORE])
         common = own[COMMON] + terms[n, CONFIDENT] * sure
         most[n] = (

@@ -26,7 +26,7 @@ from nemo_bias.pronunciation.alignment import align_words
 
 ROUNDING = 1e-4  # of probabilities
 
-Pronunciations = list[tuple[int, ...]]  # as phone ids
+Said = list[tuple[int, ...]]  # as phone ids
 
 
 class PhoneticRescorer:
@@ -143,9 +143,9 @@ def _cost(log_probs: NDArray[np.float32], words: Sequence[Sequence[Sequence[int]
     return float((alignment.loss / lengths).sum())
 
 
-def _units(transcript: Transcript, entities: Mapping[str, Sequence[Iterable[int]]]) -> list[str | Pronunciations]:
+def _units(transcript: Transcript, entities: Mapping[str, Sequence[Iterable[int]]]) -> list[str | Said]:
     """The words of a transcript; in place of entities that have pronunciations of their own, these."""
-    words, units, at = transcript.text.split(), list[str | Pronunciations](), 0
+    words, units, at = transcript.text.split(), list[str | Said](), 0
     for span in transcript.spans:
         phrase = span.phrase.split()
         places = [k for k in range(at, len(words) - len(phrase) + 1) if words[k : k + len(phrase)] == phrase]

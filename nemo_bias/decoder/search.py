@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,12 @@ from nemo_bias.decoder.arcs import ArcDecoder, ArcEvidence
 from nemo_bias.decoder.candidates import CandidateFinder
 from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.decoder.entity_list import CompiledList, compile_list
-from nemo_bias.decoder.frames import UtteranceFrames, near_tokens
+from nemo_bias.decoder.frames import BatchFrames, UtteranceFrames, best_labels, near_tokens
 from nemo_bias.decoder.language_model import LanguageModel
 from nemo_bias.decoder.lm_file import read_lm
 from nemo_bias.decoder.prefix_search import Found, SearchSettings, node_weights, prefix_search
 from nemo_bias.decoder.rescoring import PhoneticRescorer
+from nemo_bias.decoder.suppression import Suppressor
 from nemo_bias.decoder.transcript import SPOTTED, EntitySpan, Transcript, collapsed
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.entities import Entity
@@ -60,8 +62,8 @@ class BiasedBeamSearch:
         self._language_model = self._read_language_model() if self.options.lm_file else None
         self._finder = CandidateFinder(vocabulary, self.options, self._language_model)
         self._arcs = ArcDecoder(self._finder, vocabulary, self.options)
+        self._suppressor = Suppressor(vocabulary, self.options.token_margin, self.options.most_tokens)
         self._no_entities = compile_list([], vocabulary)
-        self._classes_unseen = set(self.options.class_boosts)
         self.threads = threads or len(os.sched_getaffinity(0))
         self._rescorer = None
         if self._finder.sounds is not None and self.options.phone_weight > 0:
@@ -86,7 +88,8 @@ class BiasedBeamSearch:
 
         Args:
             phrases: what shall be recognised.
-            weights: [phrases] each multiplies the odds of its phrase; 1 by default. Those below 0 suppress it.
+            weights: [phrases] each multiplies the odds of its phrase; 1 by default. Phrases of weight 0 are left out, and
+                those below 0 are suppressed.
             names: [phrases] the entities as their author wrote them; by default the phrases.
             entities: [phrases] what else the author says of them, above all how they are said; by default nothing.
 
@@ -94,8 +97,8 @@ class BiasedBeamSearch:
             ValueError: the list does not fit, or a pronunciation in it cannot be read.
         """
         known = list(entities or [Entity(phrase) for phrase in phrases])
-        if weights is not None and min(weights, default=0.0) < 0:
-            found = [k for k, weight in enumerate(weights) if weight >= 0]
+        if weights is not None and min(weights, default=1.0) <= 0:
+            found = [k for k, weight in enumerate(weights) if weight > 0]
             compiled = self.compile(
                 [phrases[k] for k in found],
                 [weights[k] for k in found],
@@ -108,7 +111,6 @@ class BiasedBeamSearch:
         likeness = None if pronunciations is None else self._finder.likeness(phrases, pronunciations)
         variants = self.variants(known, phrases).variants if self.options.variants else None
         classes = [entity.entity_class for entity in known]
-        self._note_classes(classes)
         return compile_list(phrases, self.vocabulary, weights, names, pronunciations, variants, classes, likeness)
 
     def variants(self, entities: Sequence[Entity], phrases: Sequence[str]) -> VariantList:
@@ -127,13 +129,6 @@ class BiasedBeamSearch:
             self.options.g2g_file,
         )
         return generate_variants(names, entities, phrases, settings, self._finder.frequencies)
-
-    def _note_classes(self, classes: Sequence[str]) -> None:
-        """Tells, once, of boosts for classes that the first list does not have."""
-        unseen, self._classes_unseen = self._classes_unseen - set(classes), set()
-        for name in sorted(unseen):
-            known = ", ".join(sorted(filter(None, set(classes)))) or "none"
-            LOG.warning(f"class_boosts: no entity of the list has the class {name!r}; its classes: {known}")
 
     def decode(
         self,
@@ -173,46 +168,73 @@ class BiasedBeamSearch:
             raise ValueError(f"lengths is {sizes.tolist()}; expected {batch} values from 0 to {frames}")
         if phones is not None and (phones.ndim != 3 or len(phones) != batch or (frames and phones.shape[1] % frames)):
             raise ValueError(f"phones has shape {phones.shape}; expected [{batch}, {frames} * sub-frames, phones + 1]")
-        sub_frames = phones.shape[1] // frames if phones is not None and frames else 0
-        each = list(lists) if isinstance(lists, Sequence) else [lists] * batch
+        each: list[CompiledList | None] = list(lists) if isinstance(lists, Sequence) else [lists] * batch
         if len(each) != batch:
             raise ValueError(f"{len(each)} entity lists for {batch} utterances")
-
         rescorer = self._rescorer if phones is not None else None
         wanted = nbest if rescorer is None else max(nbest, RESCORED)
-
-        if self._language_model is not None:
-            greedy = (plain[b, : sizes[b]].argmax(axis=1).astype(np.int32) for b in range(batch))
-            texts = (self.vocabulary.text(collapsed(path, self.vocabulary.blank)) for path in greedy)
-            if note := self._language_model.unfamiliar(texts):
-                LOG.warning(note)
-
-        def one(b: int) -> list[Transcript]:
-            own = log_probs[b, : sizes[b]]
-            own_plain = own if plain is log_probs else plain[b, : sizes[b]]
-            own_labels = None if labels is None else np.asarray(labels[b])[: sizes[b]]
-            own_phones = None if phones is None else phones[b, : sizes[b] * sub_frames]
-            frames = _frames(own, own_plain, own_labels, b, own_phones)
-            entities = each[b] if self.options.method != "greedy" else None
-            if self.options.method == "adaptive" and entities is not None and len(entities):
-                return self._beam(own, frames.best, entities, wanted)
-            if self._language_model is not None:
-                written = self._beam(own_plain, frames.plain_best, self._no_entities, 1 if entities else wanted)
-                if not entities:
-                    return written
-                frames = frames._replace(labels=written[0].path)
-            return self._arcs.decode(frames, entities, wanted)
-
-        if self.threads == 1 or batch == 1:
-            transcripts = [one(b) for b in range(batch)]
-        else:
-            with ThreadPoolExecutor(min(self.threads, batch)) as pool:
-                transcripts = list(pool.map(one, range(batch)))
+        all_frames = _frames(log_probs, plain, sizes, labels, phones)
+        transcripts = self._decoded(all_frames, each if self.options.method != "greedy" else [None] * batch, wanted)
         if rescorer is None or phones is None:
             return transcripts
+        sub_frames = all_frames.sub_frames
         own_phones = [phones[b, : sizes[b] * sub_frames] for b in range(batch)]
         said = [_said(some, entities) for some, entities in zip(transcripts, each, strict=True)]
         return [some[:nbest] for some in rescorer.rescore(transcripts, own_phones, said)]
+
+    def _decoded(self, frames: BatchFrames, lists: Sequence[CompiledList | None], nbest: int) -> list[list[Transcript]]:
+        """The transcripts of each utterance, before they are rescored."""
+        numbers = range(len(lists))
+        found: list[list[Transcript]] = [[] for _ in numbers]
+        if self.options.method == "adaptive":
+            boosted = [b for b, entities in enumerate(lists) if entities is not None and len(entities)]
+            searched = self._in_threads(lambda b: self._boosted(frames.utterance(b), lists[b], nbest), boosted)
+            for b, own in zip(boosted, searched, strict=True):
+                found[b] = own
+        if self._language_model is not None:
+            self._note_unfamiliar(self._language_model, frames)
+            wanted = [1 if entities else nbest for entities in lists]
+            rest = [b for b in numbers if not found[b]]
+            searched = self._in_threads(lambda b: self._with_language_model(frames.utterance(b), wanted[b]), rest)
+            for b, own in zip(rest, searched, strict=True):
+                frames.labels[slice(*frames.bounds[b])] = own[0].path  # entities are written into what the model chose
+                found[b] = [] if lists[b] else own
+        jobs = _jobs([b for b in numbers if not found[b]], lists, self.threads)
+        written = self._in_threads(lambda job: self._arcs.decode(frames.only(job), lists[job[0]], nbest), jobs)
+        for job, some in zip(jobs, written, strict=True):
+            for b, own in zip(job, some, strict=True):
+                found[b] = own
+        return [self._suppressed(own, frames.utterance(b), lists[b]) for b, own in enumerate(found)]
+
+    def _in_threads(self, function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
+        """What a function makes of each of some jobs."""
+        if self.threads == 1 or len(jobs) < 2:
+            return [function(job) for job in jobs]
+        with ThreadPoolExecutor(min(self.threads, len(jobs))) as pool:
+            return list(pool.map(function, jobs))
+
+    def _note_unfamiliar(self, language_model: LanguageModel, frames: BatchFrames) -> None:
+        """Tells, once, if the language model knows few of the words that the recogniser writes."""
+        greedy = (frames.labels[start:end] for start, end in frames.bounds.tolist())
+        texts = (self.vocabulary.text(collapsed(path, self.vocabulary.blank)) for path in greedy)
+        if note := language_model.unfamiliar(texts):
+            LOG.warning(note)
+
+    def _suppressed(
+        self, transcripts: list[Transcript], frames: UtteranceFrames, entities: CompiledList | None
+    ) -> list[Transcript]:
+        """Transcripts without the phrases that the list keeps out of them, each text once."""
+        if entities is None or not entities.suppressed:
+            return transcripts
+        texts = dict[str, Transcript]()
+        for transcript in transcripts:
+            spans = [(span.start, span.end) for span in transcript.spans]
+            path = self._suppressor(transcript.path, frames.plain, entities.suppressed, spans)
+            if path is not transcript.path:
+                tokens = collapsed(path, self.vocabulary.blank)
+                transcript = replace(transcript, text=self.vocabulary.text(tokens), tokens=tokens, path=path)
+            texts.setdefault(transcript.text, transcript)
+        return list(texts.values())
 
     def evidence(
         self,
@@ -234,22 +256,35 @@ class BiasedBeamSearch:
         """
         log_probs = self._checked(log_probs[None], "log_probs")[0]
         plain = log_probs if plain is None else self._checked(plain[None], "plain")[0]
-        frames = _frames(log_probs, plain, None, 0, phones)
+        bounds, all_phones = np.array([len(log_probs)]), None if phones is None else phones[None]
+        frames = _frames(log_probs[None], log_probs[None] if plain is log_probs else plain[None], bounds, None, all_phones)
         if self._language_model is not None:
-            frames = frames._replace(labels=self._beam(plain, frames.plain_best, self._no_entities, 1)[0].path)
+            frames = frames._replace(labels=self._with_language_model(frames.utterance(0), 1)[0].path)
         return self._arcs.evidence(frames, entities)
 
     def _checked(self, log_probs: NDArray[np.float32], name: str) -> NDArray[np.float32]:
         log_probs = np.asarray(log_probs)
         if log_probs.ndim != 3 or log_probs.shape[2] != self.vocabulary.size:
             raise ValueError(f"{name} has shape {log_probs.shape}; expected [B, T, {self.vocabulary.size}]")
-        return log_probs.astype(np.float32, copy=False)
+        return np.ascontiguousarray(log_probs, np.float32)
+
+    def _boosted(self, frames: UtteranceFrames, entities: CompiledList, nbest: int) -> list[Transcript]:
+        """Prefix beam search with adaptive boosting of entities."""
+        entities = entities.with_one_automaton(self.vocabulary)
+        return self._beam(frames.log_probs, frames.best, entities, self.options.boost * self.options.weight, nbest)
+
+    def _with_language_model(self, frames: UtteranceFrames, nbest: int) -> list[Transcript]:
+        """Prefix beam search with the language model."""
+        return self._beam(frames.plain, frames.plain_best, self._no_entities, 0.0, nbest)
 
     def _beam(
-        self, log_probs: NDArray[np.float32], best: NDArray[np.float32], entities: CompiledList, nbest: int
+        self,
+        log_probs: NDArray[np.float32],
+        best: NDArray[np.float32],
+        entities: CompiledList,
+        boost: float,
+        nbest: int,
     ) -> list[Transcript]:
-        """Prefix beam search with adaptive boosting of entities, if there are any."""
-        boost = self.options.boost * self.options.weight if len(entities) else 0.0
         margin = self.options.token_margin
         settings = SearchSettings(
             *(self.vocabulary.blank, self.vocabulary.boundaries, self.options.beam_size, margin, SPREAD + boost),
@@ -296,24 +331,44 @@ def _said(transcripts: Sequence[Transcript], entities: CompiledList | None) -> d
 def _frames(
     log_probs: NDArray[np.float32],
     plain: NDArray[np.float32],
-    labels: NDArray[np.integer] | None,
-    utterance: int,
-    phones: NDArray[np.float32] | None = None,
-) -> UtteranceFrames:
-    """The frames of one utterance of a batch; without `labels`, its greedy path is that of the first best labels."""
-    own_labels, best = _best_of(log_probs, utterance)
-    plain_labels, plain_best = (own_labels, best) if plain is log_probs else _best_of(plain, utterance)
-    path = plain_labels if labels is None else labels
-    return UtteranceFrames(log_probs, best, plain, plain_best, path.astype(np.int32), phones)
+    sizes: NDArray[np.int64],
+    labels: Sequence[NDArray[np.integer]] | None,
+    phones: NDArray[np.float32] | None,
+) -> BatchFrames:
+    """The frames of a batch; without `labels`, greedy paths are those of the first best labels."""
+    batch, longest, width = log_probs.shape
+    starts = np.arange(batch, dtype=np.int64) * longest
+    bounds = np.stack([starts, starts + sizes], axis=1)
+    own = log_probs.reshape(-1, width)
+    own_labels, best = _best_of(own, bounds)
+    own_plain, plain_labels, plain_best = own, own_labels, best
+    if plain is not log_probs:
+        own_plain = plain.reshape(-1, width)
+        plain_labels, plain_best = _best_of(own_plain, bounds)
+    if labels is not None:
+        plain_labels = np.zeros(len(own), np.int32)
+        for (start, end), path in zip(bounds.tolist(), labels, strict=True):
+            plain_labels[start:end] = path[: end - start]
+    all_phones = None if phones is None else phones.reshape(-1, phones.shape[2])
+    return BatchFrames(own, best, own_plain, plain_best, plain_labels, all_phones, bounds)
 
 
-def _best_of(log_probs: NDArray[np.float32], utterance: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The first best label of each frame [T, V], and its log-prob."""
-    labels = log_probs.argmax(axis=1) if len(log_probs) else np.zeros(0, np.int64)
+def _best_of(log_probs: NDArray[np.float32], bounds: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The first best label of each frame [F, V] of the utterances, and its log-prob."""
+    labels = best_labels(log_probs, bounds)
     best: NDArray[np.float32] = log_probs[np.arange(len(labels)), labels]
-    if not np.isfinite(best.sum(dtype=np.float64)):
-        wrong = np.flatnonzero(~np.isfinite(best))
-        value = best[wrong[0]]
-        what = "no finite log-prob" if value == -np.inf else f"a log-prob of {value}"
-        raise ValueError(f"log_probs: utterance {utterance}, frame {wrong[0]} has {what}")
+    for utterance, (start, end) in enumerate(bounds.tolist()):
+        if not np.isfinite(best[start:end].sum(dtype=np.float64)):
+            wrong = np.flatnonzero(~np.isfinite(best[start:end]))
+            value = best[start + wrong[0]]
+            what = "no finite log-prob" if value == -np.inf else f"a log-prob of {value}"
+            raise ValueError(f"log_probs: utterance {utterance}, frame {wrong[0]} has {what}")
     return labels, best
+
+
+def _jobs(numbers: Sequence[int], lists: Sequence[CompiledList | None], threads: int) -> list[list[int]]:
+    """Utterances that share a list, in as many parts as there are threads."""
+    by_list: dict[int, list[int]] = {}
+    for number in numbers:
+        by_list.setdefault(id(lists[number]), []).append(number)
+    return [own[k::threads] for own in by_list.values() for k in range(min(threads, len(own)))]

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from nemo_bias.compiled import njit
 from nemo_bias.entities import Entity
+from nemo_bias.languages import ENGLISH
 from nemo_bias.pronunciation.distance import feature_costs, phone_distance
 from nemo_bias.pronunciation.phones import Phones
 from nemo_bias.pronunciation.pronouncer import Pronouncer, Pronunciation
 
-ENGLISH = "en"
 MOST_REMEMBERED = 200_000  # texts
 Pronunciations = tuple[Pronunciation, ...]
 

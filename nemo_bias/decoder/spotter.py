@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from nemo_bias.compiled import njit
 from nemo_bias.decoder.automaton import DEPTH, ENTITY, FIRST_EDGE, TARGET, TOKEN, first_edge_of
-from nemo_bias.decoder.frames import NEVER, near_tokens_of
+from nemo_bias.decoder.frames import NEVER, frames_of, near_tokens_of
 
 
 class EntityArcs(NamedTuple):
-    """The arcs of an utterance; all arrays are [arcs] unless they say otherwise.
+    """The arcs of some utterances; all arrays are [arcs] unless they say otherwise.
 
     Attributes:
         phrase: index of the phrase in the automaton.
@@ -104,12 +104,13 @@ def _record(paths, table, count, edge):  # type: ignore[no-untyped-def]
 
 
 @njit
-def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[no-untyped-def]
-    """Finds the entities that may be spoken in an utterance.
+def find_arcs(log_probs, best, bounds, blank, margin, most, automaton):  # type: ignore[no-untyped-def]
+    """Finds the entities that may be spoken in some utterances.
 
     Args:
-        log_probs: [T, V] natural logarithms.
-        best: [T] the highest log-prob of each frame.
+        log_probs: [F, V] natural logarithms.
+        best: [F] the highest log-prob of each frame.
+        bounds: [U, 2] of the utterances, see `BatchFrames`.
         blank: id of the blank.
         margin: tokens further below a frame's best than this many nats are not read.
         most: nor are tokens that are not among this many best of the frame.
@@ -119,7 +120,7 @@ def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[
         `EntityArcs`, sorted by phrase and start frame. Their number, and the time it takes, depend on the speech, not on
         the length of the list.
     """
-    frames, width = log_probs.shape
+    width = log_probs.shape[1]
     now, following = np.empty(CAPACITY, _PATH), np.empty(CAPACITY, _PATH)
     table = np.full(4 * CAPACITY, -1, np.int32)
     history = np.empty((1024, 4), np.int32)  # token, entry before, start frame, number of tokens
@@ -132,8 +133,12 @@ def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[
     rank = np.empty(CAPACITY, np.float32)
     near = np.empty(width, np.int32)
     opening = _first_edges(automaton, width)
+    frames, opens = frames_of(bounds)
     active = 0
-    for t in range(frames):
+    for k in range(len(frames)):
+        t = frames[k]
+        if opens[k]:
+            active = 0
         blank_gap = log_probs[t, blank] - best[t]
         tokens = near[: near_tokens_of(log_probs[t], best[t], blank, margin, most, near)]
         if len(tokens) == 0:
@@ -176,7 +181,7 @@ def find_arcs(log_probs, best, blank, margin, most, automaton):  # type: ignore[
                 written += 1
             now[active] = path
             active += 1
-    return _best_arcs(found[:count_found], found_gap[:count_found], frames, history)
+    return _best_arcs(found[:count_found], found_gap[:count_found], len(best), history)
 
 
 @njit

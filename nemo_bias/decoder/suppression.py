@@ -9,20 +9,20 @@ of stays. The rule is ours.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nemo_bias.decoder.alignment import align
 from nemo_bias.decoder.automaton import compile_automaton
-from nemo_bias.decoder.frames import near_tokens
+from nemo_bias.decoder.frames import near_tokens, whole
 from nemo_bias.decoder.prefix_search import SearchSettings, node_weights, prefix_search
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.decoder.words import greedy_words
 
 NATS = 3.0  # by which another reading may be less probable than a phrase of weight -1
 READINGS = 16  # that are tried
-LONGEST = 8  # words of a phrase
 
 
 class Suppressor:
@@ -54,17 +54,17 @@ class Suppressor:
             suppressed: phrases in lower case, with their weights, below 0.
             entities: first and last frames of the entities that were found; they stay.
         """
-        words = greedy_words(path, self.vocabulary.blank, self.vocabulary.boundaries)
+        words = greedy_words(path, whole(len(path)), self.vocabulary.blank, self.vocabulary.boundaries)
         taken = np.zeros(len(path), np.bool_)
         for start, end in entities:
             taken[start : end + 1] = True
         count, word = len(words.first_token) - 1, 0
-        longest = max(phrase.count(" ") for phrase in suppressed) + 1
+        longest = max(map(len, suppressed))
         while word < count:
-            following = word + 1
-            for end in range(min(count, word + min(longest, LONGEST)), word, -1):
-                low, high = words.first_token[word], words.first_token[end]
-                weight = suppressed.get(self.vocabulary.text(words.token[low:high].tolist()).lower())
+            following, low = word + 1, words.first_token[word]
+            texts = (self.vocabulary.text(words.token[low:high].tolist()) for high in words.first_token[word + 1 :])
+            for end, text in reversed(list(enumerate(takewhile(lambda text: len(text) <= longest, texts), word + 1))):
+                high, weight = words.first_token[end], suppressed.get(text.lower())
                 first, last = words.token_start[low], words.token_end[high - 1]
                 if weight is None or taken[first : last + 1].any():
                     continue

@@ -54,7 +54,7 @@ class Transcript:
     path: NDArray[np.int32]
 
 
-def collapsed(labels: NDArray[np.int32], blank: int) -> tuple[int, ...]:
+def collapsed(labels: NDArray[np.integer], blank: int) -> tuple[int, ...]:
     """The tokens that a label path writes."""
     changed = np.ones(len(labels), np.bool_)
     changed[1:] = labels[1:] != labels[:-1]

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from nemo_bias.decoder.language_model import Speller
 from nemo_bias.decoder.vocabulary import WORD_START
 from nemo_bias.languages import ENGLISH
+from nemo_bias.messages import readable
 
 # From two words, as `plain` makes them, of which the second comes next, to their tie in nats; 0 for an unknown pair.
 Ties = Callable[[str, str], float]
@@ -120,14 +121,20 @@ def plain(word: str) -> str:
 
 @lru_cache(maxsize=4)
 def text_counts(path: str) -> WordCounts:
-    """The counts of a file of ordinary text in UTF-8, a sentence a line."""
+    """The counts of a file of ordinary text in UTF-8, a sentence a line.
+
+    Raises:
+        ValueError: it cannot be read, or has no words.
+    """
     words: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
-    with Path(path).open(encoding="utf-8") as lines:
+    with readable("word_frequencies", path), Path(path).open(encoding="utf-8") as lines:
         for line in lines:
             own = [word for word in map(plain, line.split()) if word]
             words.update(own)
             pairs.update(map(" ".join, pairwise(own)))
+    if not words:
+        raise ValueError(f"word_frequencies {path}: it has no words; give a text")
     return WordCounts(words, {pair: count for pair, count in pairs.items() if count >= FEWEST}, words.total())
 
 

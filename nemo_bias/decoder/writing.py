@@ -29,10 +29,10 @@ class Writing(NamedTuple):
     """Arcs with the tokens that are written.
 
     Attributes:
-        taken: [n] positions of the arcs that can be written.
-        arcs: [n] they, with these tokens.
-        places: [n] of the arcs.
-        shown: [n] what is written.
+        taken: [m] positions of the arcs that can be written.
+        arcs: [m] they, with these tokens.
+        places: [m] of the arcs.
+        shown: [m] what is written.
     """
 
     taken: NDArray[np.int64]
@@ -44,7 +44,6 @@ class Writing(NamedTuple):
 def as_written(
     arcs: EntityArcs,
     places: Places,
-    number: NDArray[np.int64],
     frames: UtteranceFrames,
     words: GreedyWords,
     entities: CompiledList,
@@ -53,16 +52,15 @@ def as_written(
     """The arcs as they are written.
 
     Args:
-        arcs: of an utterance.
+        arcs: [n] of an utterance.
         places: of the arcs.
-        number: [n] which of them.
         frames: of the utterance.
         words: what is written there without entities.
         entities: the list.
         vocabulary: the model's tokens.
     """
     taken, shown, start, end, tokens, first_token = [], [], [], [], list[int](), [0]
-    for position, arc in enumerate(number.tolist()):
+    for arc in range(len(arcs.phrase)):
         form = entities.forms[arcs.phrase[arc]]
         text = entities.written_as[arcs.phrase[arc]]
         own: Sequence[int] = arcs.tokens[arcs.first_token[arc] : arcs.first_token[arc + 1]].tolist()
@@ -80,15 +78,15 @@ def as_written(
             else:
                 text = form
         assert span is not None
-        taken.append(position)
+        taken.append(arc)
         shown.append(text)
         start.append(span[0])
         end.append(span[1])
         tokens += own
         first_token.append(len(tokens))
-    kept = number[np.array(taken, np.int64)]
+    kept = np.array(taken, np.int64)
     return Writing(
-        np.array(taken, np.int64),
+        kept,
         EntityArcs(
             arcs.phrase[kept],
             np.array(start, np.int32),

@@ -159,11 +159,11 @@ class ArcSet:
     def log_odds(self, weights: Sequence[EvidenceWeights]) -> NDArray[np.float64]:
         """[n] of the arcs, as the decoder computes them; utterance u is weighed with weights u % len(weights)."""
         log_odds = np.zeros(len(self.right))
-        first = np.searchsorted(self.utterance, np.arange(len(self.certainty) + 1))
-        for u, certainty in enumerate(self.certainty.tolist()):
-            rows, own = slice(first[u], first[u + 1]), weights[u % len(weights)]
-            own_weights = own.at(certainty, self.adapter, self.phones, self.language_model)
-            log_odds[rows] = log_odds_of(self.terms[rows], own_weights, self.looked_up[rows])
+        for k, own in enumerate(weights):
+            rows = self.utterance % len(weights) == k
+            context = self.adapter, self.phones, self.language_model
+            own_weights = own.of_arcs(self.certainty[self.utterance[rows]], self.looked_up[rows], *context)
+            log_odds[rows] = log_odds_of(self.terms[rows], own_weights)
         return log_odds
 
     def risks(self, weights: Sequence[EvidenceWeights]) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ from nemo_bias.decoder.probability import (
     SURE,
     TERMS,
     UNSURE,
-    VARIANTS,
+    WEIGHT_SETS,
     EvidenceWeights,
     probabilities,
     read_weights,
@@ -54,7 +54,7 @@ HEAD_TERMS = ("constant", "loss_per_character", "edits", "sound", *PHONE_TERMS)
 LOOKUP_TERMS = ("constant", "gap", "loss_per_character", "edits", "confidence", "sound")
 
 Part = dict[str, float]  # a weight for each term
-Variant = dict[str, Part]  # the parts in `probability.PARTS`
+WeightSet = dict[str, Part]  # the parts in `probability.PARTS`
 
 
 class Column(NamedTuple):
@@ -159,8 +159,8 @@ def logistic_regression(
     return np.concatenate([[beta[0] - slopes @ np.where(varies, mean, 0)], slopes])
 
 
-def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, with_sounds: bool, left_out: int | None = None) -> Variant:
-    """Fits one variant of the weights.
+def fit_weights(sets: Sequence[ArcSet], with_frequencies: bool, with_sounds: bool, left_out: int | None = None) -> WeightSet:
+    """Fits one set of weights.
 
     Args:
         sets: arcs.
@@ -183,18 +183,18 @@ def fit_variant(sets: Sequence[ArcSet], with_frequencies: bool, with_sounds: boo
     offset = np.concatenate([arcs.terms[rows] @ known for arcs, rows in zip(sets, used, strict=True)])
     counts = np.concatenate([arc_weights(arcs)[rows] for arcs, rows in zip(sets, used, strict=True)])
     beta = logistic_regression(matrix, right, counts, offset=offset)
-    variant = variant_of(beta, columns)
+    weights = weights_of(beta, columns)
     likely = probabilities(offset + beta[0] + matrix @ beta[1:])
-    variant["risk"] = fit_risk(sets, used, counts * likely, with_frequencies)
+    weights["risk"] = fit_risk(sets, used, counts * likely, with_frequencies)
     own = read_weights(DEFAULT_FILE, with_frequencies, with_sounds)
     if not any(arcs.adapter for arcs in sets):
-        variant["adapter"] = {term: _rounded(own.adapter[k]) for k, term in enumerate(TERMS) if term in ADAPTER_TERMS}
+        weights["adapter"] = {term: _rounded(own.adapter[k]) for k, term in enumerate(TERMS) if term in ADAPTER_TERMS}
     if with_sounds and not any(arcs.phones for arcs in sets):
-        variant["phones"] = {term: _rounded(own.phones[k]) for k, term in enumerate(TERMS) if term in HEAD_TERMS}
-    variant["language_model"] = {
+        weights["phones"] = {term: _rounded(own.phones[k]) for k, term in enumerate(TERMS) if term in HEAD_TERMS}
+    weights["language_model"] = {
         term: _rounded(own.language_model[k]) for k, term in enumerate(TERMS) if term in LANGUAGE_MODEL_TERMS
     }
-    return variant
+    return weights
 
 
 def fit_risk(
@@ -222,7 +222,7 @@ def fit_risk(
     return {name: _rounded(float(weight)) for name, weight in zip(names, beta, strict=True)}
 
 
-def variant_of(beta: NDArray[np.float64], columns: Sequence[Column]) -> Variant:
+def weights_of(beta: NDArray[np.float64], columns: Sequence[Column]) -> WeightSet:
     """The parts of the weights that follow from those of the design matrix: [1 + columns], the constant first."""
     weight = dict(zip(columns, beta[1:].tolist(), strict=True)) | {Column("constant"): float(beta[0])}
     terms = [term for term in TERMS if Column(term) in weight]
@@ -243,7 +243,7 @@ def fit_language_model(sets: Sequence[ArcSet], base: EvidenceWeights, left_out: 
     Args:
         sets: arcs in texts that a language model chose, all with pronunciations or all without.
         base: the other weights.
-        left_out: as in `fit_variant`.
+        left_out: as in `fit_weights`.
 
     Raises:
         ValueError: a set has no right arc.
@@ -271,14 +271,14 @@ def fit_files(
     with_frequencies: bool = True,
     progress: Callable[[], Any] = lambda: None,
 ) -> list[Path]:
-    """Fits all variants of the weights that the sets allow, and those of the cross-validation.
+    """Fits all sets of weights that the arcs allow, and those of the cross-validation.
 
     Args:
         sets: arcs, with and without pronunciations. If a language model chose the texts, only what it adds is fitted, and
             all other weights are the package's.
         path: to write the weights of all utterances to.
         fold_folder: to write `FOLDS` files to, of weights fitted without the utterances of each fold.
-        with_frequencies: False: the arcs have no word frequencies, so that there are no variants with them.
+        with_frequencies: False: the arcs have no word frequencies, so that there are no weights for use with them.
         progress: called after each of ``1 + FOLDS`` files.
 
     Returns:
@@ -291,17 +291,17 @@ def fit_files(
     folds = [fold_folder / f"without_{fold}.json" for fold in range(FOLDS)]
     with_model = all(arcs.language_model for arcs in sets)
     by_sounds = {sounds: [arcs for arcs in sets if arcs.sounds is sounds] for sounds in (True, False)}
-    variants = [each for each in VARIANTS if (with_frequencies or not each[0]) and by_sounds[each[1]]]
+    wanted = [each for each in WEIGHT_SETS if (with_frequencies or not each[0]) and by_sounds[each[1]]]
     for left_out, file in enumerate([*folds, path]):
         fold = left_out if left_out < FOLDS else None
         content = json.loads(DEFAULT_FILE.read_text(encoding="utf-8")) if with_model else {}
-        for frequencies, sounds in variants:
-            name, own_sets = VARIANTS[frequencies, sounds], by_sounds[sounds]
+        for frequencies, sounds in wanted:
+            name, own_sets = WEIGHT_SETS[frequencies, sounds], by_sounds[sounds]
             if with_model:
                 base = read_weights(DEFAULT_FILE, frequencies, sounds)
                 content[name]["language_model"] = fit_language_model(own_sets, base, fold)
             else:
-                content[name] = fit_variant(own_sets, frequencies, sounds, fold)
+                content[name] = fit_weights(own_sets, frequencies, sounds, fold)
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         progress()
     return folds

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from nemo_bias.decoder.transcript import collapsed
 from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.audio import read_audio
 from nemo_bias.evaluation.comparison import LogProbs
@@ -80,9 +81,7 @@ def batches_by_length(lengths: Sequence[float], size: int) -> Iterator[list[int]
 
 def greedy_text(labels: NDArray[np.integer], vocabulary: Vocabulary) -> str:
     """The text of a label for each frame [T]: repeated labels and blanks are dropped."""
-    changed = np.ones(len(labels), np.bool_)
-    changed[1:] = labels[1:] != labels[:-1]
-    return vocabulary.text(labels[changed & (labels != vocabulary.blank)].tolist())
+    return vocabulary.text(collapsed(labels, vocabulary.blank))
 
 
 def greedy_texts(log_probs: Sequence[LogProbs], vocabulary: Vocabulary) -> list[str]:

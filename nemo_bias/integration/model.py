@@ -1,4 +1,4 @@
-"""NeMo models and tokenizers for scripts, without their chatter."""
+"""NeMo models and tokenizers without their chatter, and what they do not tell plainly."""
 
 from __future__ import annotations
 
@@ -62,6 +62,16 @@ def restore_ctc_model(path: str | Path) -> Any:
         raise TypeError(f"{path} is a {type(model).__name__}; give a CTC model of subword tokens (EncDecCTCModelBPE)")
     model.preprocessor.featurizer.dither = 0.0
     return model
+
+
+def frame_seconds(model: Any) -> float:
+    """Seconds of a frame of a model's log-probs."""
+    return float(model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor)
+
+
+def best_hypotheses(transcribed: Any) -> list[Any]:
+    """The hypotheses that `transcribe` returns: some of NeMo's models return the best, and all."""
+    return transcribed[0] if isinstance(transcribed, tuple) else transcribed  # type: ignore[no-any-return]
 
 
 def sentencepiece_tokenizer(path: str | Path) -> Any:

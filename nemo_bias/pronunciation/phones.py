@@ -7,10 +7,11 @@ becomes the nearest English phone, see IPA_TO_ARPABET.
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
+
+from nemo_bias.messages import suggestion
 
 Phones = tuple[int, ...]  # ids
 
@@ -88,7 +89,8 @@ def read_arpabet(symbols: Iterable[str]) -> Phones:
     for symbol in symbols:
         phone = _arpabet_id(symbol)
         if phone is None:
-            raise ValueError(f'"{symbol}" is not an ARPAbet phone{_suggestion(symbol)}; use {" ".join(PHONES)}')
+            meant = suggestion(symbol.rstrip("012"), PHONES, least=0.5)
+            raise ValueError(f'"{symbol}" is not an ARPAbet phone{meant}; use {" ".join(PHONES)}')
         phones.append(phone)
     return tuple(phones)
 
@@ -114,11 +116,6 @@ def ipa(phones: Iterable[int]) -> str:
 def _arpabet_id(symbol: str) -> int | None:
     symbol = symbol.upper()
     return PHONE_IDS.get(symbol[:-1] if symbol[-1:] in ("0", "1", "2") else symbol)
-
-
-def _suggestion(symbol: str) -> str:
-    near = difflib.get_close_matches(symbol.upper().rstrip("012"), PHONES, n=1, cutoff=0.5)
-    return f', did you mean "{near[0]}"?' if near else ""
 
 
 def _read_ipa(text: str) -> Phones:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from nemo_bias.entities import Entity
+from nemo_bias.messages import readable
 from nemo_bias.variants.graphemes import DEFAULT_FILE, HEADER, read_graphemes, rules_of
 from nemo_bias.variants.rewriting import Rewriter, read_rules
 from nemo_bias.variants.variant import Generator, Variant, VariantSettings, in_english, register
@@ -38,7 +39,6 @@ def g2g(settings: VariantSettings) -> Generator:
             [
                 Variant(text, COST + cost, "g2g")
                 for text, cost in (_rewritings(file, phrase.lower()) if len(phrase) >= SHORTEST else ())
-                if settings.alphabet.issuperset(text.replace(" ", ""))
             ]
             for phrase in phrases
         ]
@@ -56,9 +56,10 @@ def rewriter_of(path: str | Path) -> Rewriter:
     """The rewriter of a file: a table of graphemes, or rules.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it is neither; the message names file and line.
+        ValueError: it cannot be read, or is neither; the message names file and line.
     """
-    with open(path, encoding="utf-8") as file:
+    with readable("g2g_file", path), open(path, encoding="utf-8") as file:
         head = next((line.strip().split("\t") for line in file if line.strip() and not line.startswith("#")), [])
+    if not head:
+        raise ValueError(f"g2g_file {path}: it has no rules; leave g2g_file out for those of the package")
     return Rewriter(rules_of(read_graphemes(path)) if tuple(head) == HEADER else read_rules(path))

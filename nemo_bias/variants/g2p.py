@@ -25,17 +25,16 @@ def g2p(settings: VariantSettings) -> Generator:
         if settings.pronunciations is None:
             return [[] for _ in entities]
         said = word_sounds(settings.pronunciations).entities(entities)
-        return [_variants(own, graphemes, settings.alphabet) for own in said]
+        return [_variants(own, graphemes) for own in said]
 
     return generate
 
 
-def _variants(pronunciations: Sequence[Phones], graphemes: Graphemes, alphabet: frozenset[str]) -> list[Variant]:
+def _variants(pronunciations: Sequence[Phones], graphemes: Graphemes) -> list[Variant]:
     found: dict[str, float] = {}
     for phones in pronunciations:
         for text, cost in spelled(phones, graphemes, MOST) if len(phones) >= SHORTEST else ():
-            if alphabet.issuperset(text):
-                found[text] = min(cost, found.get(text, math.inf))
+            found[text] = min(cost, found.get(text, math.inf))
     ranked = sorted(found.items(), key=lambda item: item[1])[:MOST]
     return [Variant(text, COST + cost - ranked[0][1], "g2p") for text, cost in ranked]
 

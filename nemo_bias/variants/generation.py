@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nemo_bias.decoder.frequencies import Frequencies
 from nemo_bias.entities import Entity
@@ -36,8 +36,9 @@ def generate_variants(
 ) -> VariantList:
     """Generates the variants of a list.
 
-    Left out are the phrases of other entities, what another entity has at no higher cost, what is common in ordinary text
-    (`COMMON`; but not what the list's author gives), and all but the `MOST_VARIANTS` cheapest of an entity.
+    They are written in the model's characters, in capitals if it writes nothing else. Left out are the phrases of other
+    entities, what another entity has at no higher cost, what is common in ordinary text (`COMMON`; but not what the list's
+    author gives), and all but the `MOST_VARIANTS` cheapest of an entity.
 
     Args:
         names: of the generators, see `GENERATORS`.
@@ -54,7 +55,8 @@ def generate_variants(
         raise ValueError(f"variants has {unknown[0]!r}; choose among {', '.join(GENERATORS)}")
     used = [GENERATORS[name] for name in names if GENERATORS[name].knows(settings)]
     made = [generator.make(settings)(entities, phrases) for generator in used]
-    wanted = [(variant, k) for of_name in made for k, own in enumerate(of_name) for variant in own]
+    every = [(variant, k) for of_name in made for k, own in enumerate(of_name) for variant in own]
+    wanted = [(replace(each, text=text), k) for each, k in every if (text := _written(each.text, settings.alphabet))]
     owner = {phrase: k for k, phrase in enumerate(phrases)}
     kept: list[list[Variant]] = [[] for _ in phrases]
     notes = []
@@ -71,6 +73,12 @@ def generate_variants(
             owner[variant.text] = k
             kept[k].append(variant)
     return VariantList(tuple(map(tuple, kept)), tuple(notes))
+
+
+def _written(text: str, alphabet: frozenset[str]) -> str | None:
+    """A text in the case that an alphabet can write; None if there is none."""
+    cases = (text, text.upper(), text.lower())
+    return next((case for case in cases if alphabet.issuperset(case.replace(" ", ""))), None)
 
 
 def _is_common(text: str, frequencies: Frequencies | None) -> bool:

@@ -17,15 +17,14 @@ def inflections(settings: VariantSettings) -> Generator:
 
     def generate(entities: Sequence[Entity], phrases: Sequence[str]) -> list[list[Variant]]:
         return [
-            [Variant(text, COST, "inflections", keeps_spelling=True) for text in inflected(phrase, settings.alphabet)]
-            for phrase in phrases
+            [Variant(text, COST, "inflections", keeps_spelling=True) for text in inflected(phrase)] for phrase in phrases
         ]
 
     return generate
 
 
-def inflected(phrase: str, alphabet: frozenset[str]) -> tuple[str, ...]:
-    """The possessive, if the alphabet has an apostrophe, and the plural; none of what ends in a mark or digit.
+def inflected(phrase: str) -> tuple[str, ...]:
+    """The possessive and the plural; none of what ends in a mark or digit.
 
     The possessive of what ends in s is only written, not heard; if the recogniser writes its apostrophe, that stays.
     """
@@ -35,5 +34,4 @@ def inflected(phrase: str, alphabet: frozenset[str]) -> tuple[str, ...]:
     s, es = ("S", "ES") if last.isupper() and len(last) > 3 else ("s", "es")
     ends_in_sibilant = last.lower().endswith(SIBILANTS)
     possessive = () if last.lower().endswith("s") else (f"{phrase}'{s}",)
-    forms = (*possessive, phrase + (es if ends_in_sibilant else s))
-    return tuple(form for form in forms if alphabet.issuperset(form.replace(" ", "")))
+    return (*possessive, phrase + (es if ends_in_sibilant else s))

@@ -98,7 +98,7 @@ def test_options_of_an_adapter_that_is_not_there(model, clips, told):
 
 
 def test_a_misspelled_strategy(model):
-    with pytest.raises(ValueError, match=r"'beam_batch', 'biased_beam'\]. Given biased_beem; did you mean 'biased_beam'\?"):
+    with pytest.raises(ValueError, match=r"'beam_batch', 'biased_beam'\]. Given biased_beem, did you mean .biased_beam.\?"):
         model.change_decoding_strategy(decoding_config(model, "biased_beem"), verbose=False)
     with pytest.raises(ValueError, match=r"'biased_beam'\]. Given magic$"):
         model.change_decoding_strategy(decoding_config(model, "magic"), verbose=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +49,7 @@ def set_entities(model: Any, entities: Entities = _UNCHANGED, **options: Any) ->
     decoding = _decoding_config(model)
     if entities is _UNCHANGED and not options:
         raise TypeError("set_entities: give entities, None to remove those that the model has, or an option")
-    for name in LIST_OPTIONS:
-        if name in options:
-            raise ValueError(f"{name}: give the list, or its path, as the second argument: set_entities(model, ...)")
+    _refuse_lists(options, "set_entities")
     given = None
     if entities is _UNCHANGED:
         given = lists_of(model).given
@@ -75,10 +73,7 @@ def compile_entities(model: Any, entities: Entities) -> CompiledEntities:
         TypeError: the model has no CTC decoder.
     """
     config = biased_beam_config(_options_of(_decoding_config(model)))
-    if isinstance(entities, str | os.PathLike):
-        given: EntityList | CompiledEntities | None = read_file(entities, config.entity_format)
-    else:
-        given = _given(entities)
+    given = _read(entities, config)
     if isinstance(given, CompiledEntities):
         return given
     compiled = lists_of(model).plan(config, given or EntityList(())).listed
@@ -100,14 +95,14 @@ def use_entities(model: Any, entities: Entities, **options: Any) -> Iterator[Non
         TypeError: the model has no CTC decoder.
         ValueError: the model decodes otherwise, or as for `set_entities`.
     """
+    _refuse_lists(options, "use_entities")
     node = _options_of(_decoding_config(model))
     if biased_decoder(model) is None:
         raise ValueError("the model does not decode with biased_beam; call set_entities(model, None) once")
     lists = lists_of(model)
     config = biased_beam_config({**node, **options, "entity_file": None, "entities": []})
     config.check()
-    given = compile_entities(model, entities) if isinstance(entities, str | os.PathLike) else _given(entities)
-    prepared = lists.plan(config, given)
+    prepared = lists.plan(dataclasses.replace(config, entity_format="auto"), _read(entities, config))
     prepared.announced = isinstance(entities, CompiledEntities)
     with lists.used_here(prepared):
         yield
@@ -158,6 +153,20 @@ def remove_adapter(model: Any, name: str | None = None) -> None:
             set_entities(model, adapter_file=None)
     for file in [file for file, adapter in loaded.items() if adapter == name]:
         del loaded[file]
+
+
+def _refuse_lists(options: Mapping[str, Any], function: str) -> None:
+    """Refuses lists among the options of a function that takes one as its second argument."""
+    for name in LIST_OPTIONS:
+        if name in options:
+            raise ValueError(f"{name}: give the list, or its path, as the second argument: {function}(model, ...)")
+
+
+def _read(entities: Any, config: BiasedBeamConfig) -> EntityList | CompiledEntities | None:
+    """A list, in a file or not; None if it has no entities."""
+    if isinstance(entities, str | os.PathLike):
+        return read_file(entities, config.entity_format)
+    return _given(entities)
 
 
 def _given(entities: Any) -> EntityList | CompiledEntities | None:

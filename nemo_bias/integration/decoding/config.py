@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -14,7 +15,7 @@ STRATEGY = "biased_beam"
 # OmegaConf reads the annotations, and knows Optional[X] better than X | None.
 @dataclass
 class BiasedBeamConfig(DecodingOptions):
-    """Options of the decoding strategy `biased_beam`, beside those of decoding; README.md has the same table."""
+    """Options of the decoding strategy `biased_beam`, beside those of decoding; docs/options.md has the same table."""
 
     entity_file: Optional[str] = option(None, "file with the entity list; null: none")  # noqa: UP045
     entity_format: str = option("auto", "its format: auto, text, itemized, tsv, csv, jsonl, ctc_ws, sherpa or aws")
@@ -29,6 +30,19 @@ class BiasedBeamConfig(DecodingOptions):
     adapter_file: Optional[str] = option(None, "adapter to load into the model first; null: none")  # noqa: UP045
     nbest: int = option(1, "hypotheses kept on a Hypothesis' attribute `nbest`")
     threads: int = option(0, "utterances decoded at a time; 0: one a core")
+
+    def check(self) -> None:
+        """Refuses wrong values.
+
+        Raises:
+            ValueError: the message names the option and what it may be.
+        """
+        super().check()
+        for name, least in (("nbest", 1), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not math.isfinite(self.adapter_weight):
+            raise ValueError(f"adapter_weight is {self.adapter_weight}; give a finite number")
 
 
 def biased_beam_config(node: Any) -> BiasedBeamConfig:

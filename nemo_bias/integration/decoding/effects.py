@@ -1,6 +1,7 @@
 """What a user has set and what cannot take effect: one table, and one way to say it.
 
-Whenever a model's decoding is set, the table is gone through, and each thing that newly has no effect is told in a warning.
+Whenever a model's decoding is set, and again when it is known which lists a manifest has, the table is gone through, and
+each thing that newly has no effect is told in a warning.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 
 TOLD = "_nemo_bias_told"  # attribute of a model: what has no effect and was told
-LIST, PRONUNCIATIONS, WEIGHTS = (
+LIST, OWN_LISTS, PRONUNCIATIONS, WEIGHTS = (
     "the entity list",
+    "every list of a single utterance",
     "every pronunciation in the entity list",
     "every weight in the entity list",
 )
@@ -39,6 +41,8 @@ class Situation:
         entities: of the list that it has.
         given: whether that was given in Python, and is not in the config.
         adapters: those that are enabled.
+        own: entities of the lists of single utterances, one of each kind; None: it is not known yet what is decoded.
+        manifest: the file with these lists; None: the audio comes without one.
     """
 
     model: str
@@ -49,6 +53,13 @@ class Situation:
     entities: Sequence[Entity] = ()
     given: bool = False
     adapters: Sequence[BiasingAdapter] = ()
+    own: Sequence[Entity] | None = None
+    manifest: str | None = None
+
+    @property
+    def every(self) -> Sequence[Entity]:
+        """Entities of all lists."""
+        return (*self.entities, *(self.own or ()))
 
     @property
     def contextual(self) -> bool:
@@ -66,9 +77,11 @@ class Situation:
         things = [name for name, value in options.items() if value != _DEFAULTS[name] and not _is_off(value)]
         if self.given:
             things.append(LIST)
-        if any(entity.pronunciations for entity in self.entities):
+        if self.own:
+            things.append(OWN_LISTS)
+        if any(entity.pronunciations for entity in self.every):
             things.append(PRONUNCIATIONS)
-        if any(entity.weight != 1.0 for entity in self.entities):
+        if any(entity.weight != 1.0 for entity in self.every):
             things.append(WEIGHTS)
         if self.strategy == STRATEGY:
             things.append("strategy")
@@ -76,12 +89,13 @@ class Situation:
 
 
 _DEFAULTS = dataclasses.asdict(BiasedBeamConfig())
-_ALL = (*_DEFAULTS, LIST)
-_LISTS = ("entity_file", "entities", LIST)
+_ALL = (*_DEFAULTS, LIST, OWN_LISTS)
+_LISTS = ("entity_file", "entities", LIST, OWN_LISTS)
 _BY_SOUND = ("pronunciations", PRONUNCIATIONS)
 _ARCS = ("word_frequencies", "evidence_file", "lookup_distance", "variants", "g2g_file")  # what only method arcs uses
 _BEAM = ("beam_size", "token_margin", "most_tokens", "nbest")  # what a beam search with a language model uses, too
 _LANGUAGE_MODEL = ("lm_weight", "word_bonus", "oov_boost", "entity_boost")  # what only a language model uses
+_OF_LISTS = ("adapter_weight", "threads")  # what else only lists use
 _DECODER = (  # what the decoder does with a list, but not an adapter
     *("min_probability", "weight", "phone_weight", "boost", "entity_boost", "class_boosts", WEIGHTS),
     *(*_BY_SOUND, *_ARCS),
@@ -132,7 +146,13 @@ RULES = (  # the first that holds counts
     ),
     Rule(_ARCS, lambda s: s.config.method != "arcs", "method is {method}", "set method=arcs"),
     Rule(
-        ("min_probability", *_BY_SOUND),
+        ("min_probability", "entity_boost", "class_boosts"),
+        lambda s: s.config.method == "adaptive",
+        "method is adaptive",
+        "set method=arcs",
+    ),
+    Rule(
+        _BY_SOUND,
         lambda s: s.config.method == "adaptive" and not s.phones,
         "method is adaptive, and the model has no phone head",
         "set method=arcs",
@@ -173,6 +193,24 @@ RULES = (  # the first that holds counts
         "g2g is not among the variants",
         "add it",
     ),
+    Rule(
+        ("entity_field",),
+        lambda s: s.own is not None and not s.own,
+        "{no_field}",
+        "name the field, or leave entity_field out",
+    ),
+    Rule(
+        (*_DECODER, *_OF_LISTS),
+        lambda s: s.own is not None and not s.every,
+        "there is no entity list",
+        "give entity_file, or lists of single utterances in a manifest",
+    ),
+    Rule(
+        ("method", "most_tokens", "token_margin", "nbest"),
+        lambda s: s.own is not None and not s.every and not s.config.lm_file,
+        "there is no entity list",
+        "give entity_file, or lists of single utterances in a manifest",
+    ),
     Rule(("entity_format",), lambda s: not s.config.entity_file, "there is no entity_file", "give the file"),
 )
 
@@ -189,6 +227,11 @@ def without_effect(situation: Situation) -> Iterator[str]:
                 off=OFF_SWITCH, value=os.environ.get(OFF_SWITCH), method=config.method, **_names(situation)
             )
             yield f"{_joined(void)} {'has' if len(void) == 1 else 'have'} no effect because {reason}; {rule.remedy}"
+    if situation.own is not None and situation.every:
+        classes = sorted({entity.entity_class for entity in situation.every} - {""})
+        for name in sorted(set(config.class_boosts) - set(classes)):
+            known = ", ".join(classes) or "none"
+            yield f"class_boosts: no entity of the list has the class {name!r}; its classes: {known}"
 
 
 def tell_effects(model: Any, situation: Situation) -> None:
@@ -208,7 +251,9 @@ def _is_off(value: Any) -> bool:
 
 
 def _names(situation: Situation) -> dict[str, Any]:
-    return {"model": situation.model, "strategy": situation.strategy}
+    manifest = situation.manifest
+    no_field = f"no line of {manifest} has that field" if manifest else "the audio comes without a manifest"
+    return {"model": situation.model, "strategy": situation.strategy, "no_field": no_field}
 
 
 def _joined(things: Sequence[str]) -> str:

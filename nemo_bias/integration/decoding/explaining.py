@@ -13,11 +13,13 @@ from nemo_bias.integration.decoding.config import STRATEGY
 from nemo_bias.integration.decoding.model_lists import get_ready, in_use
 from nemo_bias.integration.decoding.strategy import Decoded, seeing
 from nemo_bias.integration.decoding.transcription import transcribe_items
+from nemo_bias.integration.model import frame_seconds
 from nemo_bias.messages import suggestion
 from nemo_bias.normalization import normalize_entities
 
 if TYPE_CHECKING:
     from nemo_bias.decoder.entity_list import CompiledList
+    from nemo_bias.integration.decoding.lists import PreparedLists
 
 
 def explain(model: Any, audio: str | Path, entities: str | Sequence[str]) -> list[Explanation]:
@@ -36,6 +38,23 @@ def explain(model: Any, audio: str | Path, entities: str | Sequence[str]) -> lis
     return explain_item(model, {"audio_filepath": str(audio)}, names)
 
 
+def check_explainable(model: Any) -> PreparedLists:
+    """What a model decodes with, if that can be explained.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    prepared = in_use(model)
+    if prepared is None:
+        raise ValueError(
+            f"the model does not decode with {STRATEGY}, so that no list is in use and nothing can be explained; call "
+            f"set_entities, or set strategy={STRATEGY}"
+        )
+    if prepared.config.method != "arcs":
+        raise ValueError(f"method is {prepared.config.method}; only what method=arcs does can be explained")
+    return prepared
+
+
 def explain_item(model: Any, item: Mapping[str, Any], names: Sequence[str], folder: str | Path = ".") -> list[Explanation]:
     """As `explain`, for an item of a manifest, which may have entities of its own.
 
@@ -50,11 +69,7 @@ def explain_item(model: Any, item: Mapping[str, Any], names: Sequence[str], fold
         FileNotFoundError: there is no such audio file.
         ValueError: it is no audio, or the model decodes otherwise.
     """
-    prepared = in_use(model)
-    if prepared is None:
-        raise ValueError(f"the model does not decode with {STRATEGY}, so that no list is in use; call set_entities")
-    if prepared.config.method != "arcs":
-        raise ValueError(f"method is {prepared.config.method}; only what method=arcs does can be explained")
+    prepared = check_explainable(model)
     get_ready(model)
     with seeing() as seen:
         transcribe_items(model, [item], folder, batch_size=1)
@@ -67,7 +82,7 @@ def explain_item(model: Any, item: Mapping[str, Any], names: Sequence[str], fold
 def _explained(model: Any, decoded: Decoded, entities: CompiledList, names: Sequence[str]) -> list[Explanation]:
     prepared, search = decoded.prepared, decoded.prepared.search
     alphabet, code = prepared.vocabulary.alphabet, prepared.config.language
-    frame = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
+    frame = frame_seconds(model)
     found = search.evidence(decoded.log_probs, entities, decoded.plain, decoded.phones).found
     listed = (*(prepared.listed.entities if prepared.listed else ()), *map(Entity, entities.names))
     told = []
@@ -78,7 +93,8 @@ def _explained(model: Any, decoded: Decoded, entities: CompiledList, names: Sequ
             continue
         own = position, entities, found, decoded.transcript
         each = explanation_of(*own, search.vocabulary, search.options, frame)
-        told.append(replace(each, attention=_attention(model, position, frame)))
+        of_adapter = list(dict.fromkeys(entities.phrases)).index(entities.phrases[position])  # it has each phrase once
+        told.append(replace(each, attention=_attention(model, of_adapter, frame)))
     return told
 
 
@@ -93,8 +109,9 @@ def _position(name: str, entities: CompiledList, alphabet: frozenset[str], code:
 def _unlisted(name: str, listed: Sequence[Entity] | EntityList, alphabet: frozenset[str], code: str) -> Explanation:
     """Of an entity that the decoder does not look for."""
     own = [entity for entity in listed if entity.text.casefold() == name.casefold()]
-    if own and own[0].weight < 0:
-        reason = f"its weight is {own[0].weight:g}: below 0, a phrase is kept out of the text"
+    if own and own[0].weight <= 0:
+        means = "below 0, a phrase is kept out of the text" if own[0].weight else "it is switched off"
+        reason = f"its weight is {own[0].weight:g}: {means}"
     elif own and (notes := normalize_entities(EntityList((own[0],)), alphabet, code).unwritable):
         reason = notes[0]
     else:
@@ -105,7 +122,7 @@ def _unlisted(name: str, listed: Sequence[Entity] | EntityList, alphabet: frozen
 
 
 def _attention(model: Any, position: int, frame_seconds: float) -> tuple[float, float] | None:
-    """The highest attention of the model's adapter to an entity in the utterance that it has just heard, and when."""
+    """The highest attention of the adapter to one of its entities in the utterance that it has just heard, and when."""
     from nemo_bias.integration.encoder.biasing_adapter import enabled_adapters
 
     highest = None

@@ -37,7 +37,7 @@ def read_file(path: str | os.PathLike[str], file_format: str) -> EntityList:
 
 
 def entity_list(entities: Mapping[str, float] | Iterable[Item]) -> EntityList:
-    """Makes a list of Python objects: a list as it was read, items, or weights by phrase.
+    """Makes a list of Python objects: a list as it was read, items, weights by phrase, or a table of pandas.
 
     Raises:
         EntityListError: an item is none that a list can hold.
@@ -48,6 +48,9 @@ def entity_list(entities: Mapping[str, float] | Iterable[Item]) -> EntityList:
         if isinstance(entities.get("text"), str):  # one entity
             return parse_entities(entities, GIVEN)
         return parse_entities([{"text": phrase, "weight": weight} for phrase, weight in entities.items()], GIVEN)
+    if hasattr(entities, "columns") and hasattr(entities, "to_dict"):  # a table of pandas, with empty cells
+        rows = entities.to_dict("records")
+        return parse_entities(({key: cell for key, cell in row.items() if cell == cell} for row in rows), GIVEN)
     if isinstance(entities, bytes) or not isinstance(entities, Iterable):
         return parse_entities(entities, GIVEN)
     return parse_entities((_item(item) for item in entities), GIVEN)

@@ -275,6 +275,10 @@ class ModelLists:
             prepared.vocabulary,
         )
         old = self._current.listed if self._current is not None else None
+        if old is not None and old.origin is not None and _is_gone(old.origin, origin):  # the list stays
+            origin = (*origin[:2], old.origin[2], *origin[3:])
+            if old.origin != origin:
+                return replace(compile_for(prepared, old.entities), origin=origin)
         if old is not None and old.origin == origin:
             return old
         lists = []
@@ -342,6 +346,12 @@ def _warn(notes: Sequence[str]) -> None:
 def _search_options(config: BiasedBeamConfig) -> list[Any]:
     """The options that a search depends on."""
     return [*(getattr(config, each.name) for each in fields(DecodingOptions)), config.threads]
+
+
+def _is_gone(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
+    """Whether the same list is wanted as before, from a file that cannot be read any more; see `ModelLists._configured`."""
+    file, file_format, state, entities = now[:4]
+    return file is not None and state is None and (file, file_format, entities) == (*before[:2], before[3])
 
 
 def _state_of(path: str | None) -> tuple[int, int] | None:

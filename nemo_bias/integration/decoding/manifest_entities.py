@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nemo_bias.entities import EntityListError, parse_entities
+from nemo_bias.entities import Entity, EntityList, EntityListError, parse_entities
 
 if TYPE_CHECKING:
     from nemo_bias.integration.decoding.lists import PreparedLists
@@ -23,20 +23,24 @@ def made_of(manifest: str, original: str) -> None:
     _originals[manifest] = _originals.pop(original, original)
 
 
-def check_manifest(path: str, prepared: PreparedLists) -> None:
+def check_manifest(path: str, prepared: PreparedLists) -> tuple[str, list[Entity]]:
     """Reads the entities of every line of a manifest.
 
     Args:
         path: the manifest; one that NeMo cannot read is left to NeMo.
         prepared: what the model will decode with.
 
+    Returns:
+        The manifest as its author knows it, and one entity of each kind that its lines have: with pronunciations or without,
+        with a weight or without, and of each class.
+
     Raises:
         EntityListError: a line's entities are broken; the message names manifest, line, audio file and item.
     """
     path = _originals.pop(path, path)
-    field = prepared.config.entity_field
+    field, kinds = prepared.config.entity_field, dict[Any, Entity]()
     if field is None:
-        return
+        return path, []
     try:
         with open(path, encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -45,11 +49,15 @@ def check_manifest(path: str, prepared: PreparedLists) -> None:
                 item = json.loads(line)
                 entities = item.get(field)
                 if entities is not None:
-                    _check(entities, f"{path}:{number}: {field} of {Path(str(item.get('audio_filepath'))).name}", prepared)
+                    place = f"{path}:{number}: {field} of {Path(str(item.get('audio_filepath'))).name}"
+                    for entity in _checked(entities, place, prepared):
+                        kind = bool(entity.pronunciations), entity.weight != 1.0, entity.entity_class
+                        kinds.setdefault(kind, entity)
     except EntityListError:
         raise
     except (OSError, ValueError, AttributeError):  # NeMo will say what is wrong with the manifest
-        return
+        pass
+    return path, list(kinds.values())
 
 
 def has_field(path: str, field: str) -> bool:
@@ -83,11 +91,12 @@ def items_of(entities: Any, place: str) -> list[Any]:
     return entities
 
 
-def _check(entities: Any, place: str, prepared: PreparedLists) -> None:
-    items = items_of(entities, place)
-    said = [entity for entity in parse_entities(items, place) if entity.pronunciations]
+def _checked(entities: Any, place: str, prepared: PreparedLists) -> EntityList:
+    parsed = parse_entities(items_of(entities, place), place)
+    said = [entity for entity in parsed if entity.pronunciations]
     if said:
         prepared.search.compile([entity.text for entity in said], entities=said)
+    return parsed
 
 
 def _name_of(cut: Any) -> str:

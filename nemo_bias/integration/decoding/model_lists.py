@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig, bi
 from nemo_bias.integration.decoding.effects import Situation, tell_effects
 from nemo_bias.integration.decoding.given import GIVEN
 from nemo_bias.integration.decoding.lists import CompiledEntities, ModelLists, PreparedLists, owned_by
+from nemo_bias.integration.decoding.manifest_entities import check_manifest
 from nemo_bias.integration.decoding.saving import OWNER
 from nemo_bias.integration.decoding.strategy import BiasedBeamInfer, vocabulary_of
 from nemo_bias.integration.encoder.adapter_config import ctc_decoding
@@ -97,13 +99,30 @@ def announce(model: Any, prepared: PreparedLists) -> None:
     enabled = enabled_adapters(model) if prepared.config.adapter else []
     names = [name for name, adapter in biasing_adapters(model).items() if any(adapter is each for each in enabled)]
     listed = prepared.listed
+    suppressed = len(listed.compiled.suppressed)
     count = f"{len(listed)} phrase{'' if len(listed) == 1 else 's'}"
+    count += f", {suppressed} more that {'is' if suppressed == 1 else 'are'} kept out of the text" if suppressed else ""
     source = "" if listed.source == GIVEN else f" of {listed.source}"
-    say = logging.info if len(listed) else logging.warning
+    say = logging.info if len(listed) or suppressed else logging.warning
     adapters = f", adapter {' and '.join(names)}" if names else ""
     say(f"nemo_bias: {count}{source}, method {prepared.config.method}{adapters}")
     if left_out := prepared.config.unknown_to_language:
         logging.info(f"nemo_bias: language {prepared.config.language}: without {', '.join(left_out)}")
+
+
+def read_own_lists(model: Any, prepared: PreparedLists, manifest: str | None) -> None:
+    """Checks the lists of single utterances, and tells what has no effect with these and the model's.
+
+    Args:
+        model: is about to transcribe.
+        prepared: what it will decode with.
+        manifest: the file with the utterances; None: they come without one.
+
+    Raises:
+        EntityListError: a line's entities are broken.
+    """
+    path, own = (None, []) if manifest is None else check_manifest(manifest, prepared)
+    tell_effects(model, replace(situation_of(model, prepared), own=own, manifest=path))
 
 
 def situation_of(model: Any, prepared: PreparedLists | None, node: Any = None) -> Situation:

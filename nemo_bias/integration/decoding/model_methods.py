@@ -13,7 +13,7 @@ from nemo_bias.integration.batch import attach, calling, connect, current_call
 from nemo_bias.integration.decoding.config import STRATEGY, biased_beam_config
 from nemo_bias.integration.decoding.effects import tell_effects
 from nemo_bias.integration.decoding.lists import is_changing, owned_by
-from nemo_bias.integration.decoding.manifest_entities import check_manifest, entities_of, has_field, made_of
+from nemo_bias.integration.decoding.manifest_entities import entities_of, has_field, made_of
 from nemo_bias.integration.decoding.model_lists import (
     SAID,
     biased_decoder,
@@ -22,6 +22,7 @@ from nemo_bias.integration.decoding.model_lists import (
     get_ready,
     in_use,
     lists_of,
+    read_own_lists,
     situation_of,
 )
 from nemo_bias.integration.decoding.strategy import vocabulary_of
@@ -119,8 +120,9 @@ def _with_cuts(original: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(self: Any, audio: Any, *args: Any, **kwargs: Any) -> Any:
         prepared = get_ready(self)
         first = audio[0] if isinstance(audio, list | tuple) and audio else audio
-        if prepared is not None and isinstance(first, str) and first.endswith((".json", ".jsonl")):
-            check_manifest(first, prepared)
+        if prepared is not None:
+            is_manifest = isinstance(first, str) and first.endswith((".json", ".jsonl"))
+            read_own_lists(self, prepared, first if is_manifest else None)
         loader = original(self, audio, *args, **kwargs)
         dataset: Any = getattr(loader, "dataset", None)
         if hasattr(dataset, "return_cuts") and prepared is not None and prepared.config.entity_field:
@@ -143,7 +145,7 @@ def _with_checked_fields(original: Callable[..., Any]) -> Callable[..., Any]:
             if config.get("use_lhotse"):
                 prepared = get_ready(self) if config.get("do_transcribe") else None  # otherwise it is for training
                 if prepared is not None:
-                    check_manifest(path, prepared)
+                    read_own_lists(self, prepared, path)
             elif has_field(path, field):
                 logging.warning(
                     f"nemo_bias: {path} has the field {field!r}, but this dataset cannot carry it, so only the list of all "

@@ -1,4 +1,4 @@
-"""What NeMo saves of a model that has a list. This module is loaded with NeMo's core, and loads nothing of this package."""
+"""What NeMo saves of a model that has a list. It is loaded with NeMo's core, and loads only what changes NeMo."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ such as joining tokens into text, timestamps and confidences, stays NeMo's own.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from nemo_bias.integration.decoding.config import STRATEGY, BiasedBeamConfig, bi
 from nemo_bias.integration.decoding.lists import BatchLists, ModelLists, owner
 from nemo_bias.integration.registration.patches import wrap_method
 from nemo_bias.integration.switch import switched_off
+from nemo_bias.messages import suggestion
 
 if TYPE_CHECKING:
     from nemo_bias.decoder.entity_list import CompiledList
@@ -86,8 +86,7 @@ def _naming_ours(error: ValueError, strategy: str) -> ValueError:
     message = str(error)
     if not message.startswith(REFUSED):
         return error
-    meant = f"; did you mean {STRATEGY!r}?" if difflib.get_close_matches(strategy, [STRATEGY], 1) else ""
-    return ValueError(f"{message.replace(']', f', {STRATEGY!r}]', 1)}{meant}")
+    return ValueError(f"{message.replace(']', f', {STRATEGY!r}]', 1)}{suggestion(strategy, [STRATEGY])}")
 
 
 class Decoded(NamedTuple):
@@ -128,10 +127,10 @@ class BiasedBeamInfer:
     """Takes the place of a NeMo CTC decoder: called with log-probs, it returns NeMo hypotheses.
 
     Everything is decoded by the NeMo decoder that it replaces, from log-probs without an adapter's bias, or by beam search
-    if there is a language model; where entities are found, their labels then take the place of what stands there. A
-    hypothesis holds the label of every frame, so NeMo makes text, timestamps and confidences of it as it does for greedy
-    decoding. Those of utterances with a list or a language model have two more attributes: `entity_spans`, a tuple of
-    `EntitySpan`, and `nbest`, a list of `Transcript`.
+    if there is a language model; where entities are found, their labels then take the place of what stands there. (With
+    method `adaptive`, utterances with a list are decoded by beam search.) A hypothesis holds the label of every frame, so
+    NeMo makes text, timestamps and confidences of it as it does for greedy decoding. Those of utterances with a list or a
+    language model have two more attributes: `entity_spans`, a tuple of `EntitySpan`, and `nbest`, a list of `Transcript`.
 
     Args:
         stock: the NeMo greedy decoder.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_bias.integration.decoding.manifest_entities import made_of
+from nemo_bias.integration.model import best_hypotheses, frame_seconds
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus")
 
@@ -64,14 +65,14 @@ def transcribe_items(
         written.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         if manifest is not None:
             made_of(str(written), str(manifest))
-        hypotheses = model.transcribe(
-            str(written), return_hypotheses=True, timestamps=timestamps or None, verbose=progress, **options
+        hypotheses = best_hypotheses(
+            model.transcribe(
+                str(written), return_hypotheses=True, timestamps=timestamps or None, verbose=progress, **options
+            )
         )
-    if isinstance(hypotheses, tuple):  # what some of NeMo's models return: the best, and all
-        hypotheses = hypotheses[0]
     if len(hypotheses) != len(items):
         raise RuntimeError(f"NeMo has transcribed {len(hypotheses)} of {len(items)} utterances; is all audio readable?")
-    frame = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
+    frame = frame_seconds(model)
     return [_predicted(item, h, frame, timestamps) for item, h in zip(items, hypotheses, strict=True)]
 
 

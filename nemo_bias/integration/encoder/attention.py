@@ -15,6 +15,7 @@ from nemo_bias.decoder.vocabulary import Vocabulary
 from nemo_bias.evaluation.attention_plot import Attention, TimedWord
 from nemo_bias.integration.decoding.api import set_entities
 from nemo_bias.integration.decoding.model_lists import lists_of
+from nemo_bias.integration.model import best_hypotheses, frame_seconds
 from nemo_bias.integration.registration.patches import UnknownNeMoError
 from nemo_bias.integration.switch import OFF_SWITCH, switched_off
 
@@ -77,7 +78,7 @@ def attention_of(
     attention = found.biasing.entity_probabilities()[0, : len(path)].float().cpu().numpy()
     chosen = found.biasing.chosen[0].tolist()
     best = np.argsort(-attention.max(axis=0, initial=0), kind="stable")[:most_entities]
-    frame = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
+    frame = frame_seconds(model)
     words = timed_words(path, prepared.vocabulary, frame)
     text = f" {' '.join(word.text for word in words)} "
     return Attention(
@@ -135,9 +136,7 @@ def _enabled_adapter(model: Any) -> BiasingAdapter:
 
 def _greedy_path(model: Any, audio: str | Path) -> list[int]:
     """[T] the label of each frame."""
-    hypotheses = model.transcribe([str(audio)], batch_size=1, return_hypotheses=True, verbose=False)
-    if isinstance(hypotheses, tuple):  # what some of NeMo's models return: the best, and all
-        hypotheses = hypotheses[0]
+    hypotheses = best_hypotheses(model.transcribe([str(audio)], batch_size=1, return_hypotheses=True, verbose=False))
     if len(hypotheses) != 1:
         raise RuntimeError(f"NeMo has not transcribed {audio}; is it readable audio?")
     log_probs = hypotheses[0].y_sequence  # that is what NeMo puts there

@@ -97,7 +97,7 @@ def _saying_where(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_encoder(model: Any) -> None:
-    """Whether a model can have a biasing adapter.
+    """Refuses models that cannot have a biasing adapter.
 
     Raises:
         TypeError: the model has another kind of encoder, or no CTC decoder.
@@ -130,7 +130,7 @@ def _prepare_encoder(model: Any) -> None:
 
 
 def check_recogniser(made_for: Any, present: RecogniserConfig, adapter: str) -> None:
-    """Whether an adapter fits a recogniser; one that was made for none fits any.
+    """Refuses an adapter that does not fit a recogniser; one that was made for none fits any.
 
     Raises:
         ValueError: it was made for another one; the message says in what they differ.

@@ -212,4 +212,4 @@ def _manifest_items(section: Any) -> Iterator[dict[str, Any]]:
                     item = json.loads(line) if line.strip() else {}
                     yield item if isinstance(item, dict) else {}
         except (OSError, ValueError, TypeError):
-            return  # a sharded or tarred set, or a broken file, on which NeMo has its say
+            continue  # a sharded or tarred set, or a broken file, on which NeMo has its say

@@ -65,7 +65,7 @@ class TrainingRun:
     log_dir: Path | None = None
 
     def check(self) -> None:
-        """Whether everything can be read and written, before the encoder runs for hours.
+        """Refuses what cannot be read or written, before the encoder runs for hours.
 
         Raises:
             AudioError: audio cannot be read.

@@ -154,7 +154,6 @@ class _Recall:
         self._log_probs: Tensor | None = None
         self._transcripts: Sequence[Sequence[int]] = ()
         self._mentions: Sequence[Sequence[Mention]] = ()
-        self._blank = -1
         self._hook = decoder.register_forward_hook(self._listen)
 
     def _listen(self, module: nn.Module, args: Any, output: Tensor) -> None:

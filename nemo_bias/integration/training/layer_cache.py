@@ -85,7 +85,8 @@ def encode_manifest(
         ManifestError: the manifest is broken.
     """
     items = read_manifest(manifest, ENCODED_FIELDS)
-    own = folder / f"{manifest.stem}-{copy}-{_key(model, adapter, manifest)}"
+    audio_dir = audio_dir or manifest.parent
+    own = folder / f"{manifest.stem}-{copy}-{_key(model, adapter, manifest, audio_dir)}"
     if (own / "index.json").exists():
         return LayerCache(own)
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +110,7 @@ def encode_manifest(
             tqdm(total=sum(item["duration"] for item in items), desc=f"{manifest.name}, copy {copy}", unit="s") as progress,
         ):
             for chosen in _batches(items):
-                audio = [_read(audio_dir or manifest.parent, items[k], copy, k) for k in chosen]
+                audio = [_read(audio_dir, items[k], copy, k) for k in chosen]
                 encoded, lengths = _encode(model, audio, augment=copy > 0)
                 values = torch.cat([*(outputs[layer] for layer in adapter.tapped), encoded.transpose(1, 2)], dim=2)
                 for k, own_values, length in zip(chosen, values.half().cpu(), lengths.tolist(), strict=True):
@@ -133,11 +134,11 @@ def encode_manifest(
     return LayerCache(own)
 
 
-def _key(model: Any, adapter: BiasingAdapter, manifest: Path) -> str:
-    """Changes with the encoder's weights, the tapped layers and the manifest."""
+def _key(model: Any, adapter: BiasingAdapter, manifest: Path, audio_dir: Path) -> str:
+    """Changes with the manifest, the folder of its audio, the tapped layers and the weights of the encoder."""
     digest = hashlib.sha256(manifest.read_bytes())
-    digest.update(repr((str(manifest.resolve()), adapter.tapped)).encode())
-    for parameter in model.encoder.layers.parameters():
+    digest.update(repr((str(manifest.resolve()), str(audio_dir.resolve()), adapter.tapped)).encode())
+    for parameter in model.encoder.parameters():
         digest.update(parameter.detach().flatten()[:16].cpu().float().numpy().tobytes())
     return digest.hexdigest()[:12]
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from nemo_bias.adapter.phone_head import Phones, phone_errors, phone_loss
+from nemo_bias.adapter.phone_head import phone_errors, phone_loss
 from nemo_bias.adapter.phone_labels import PhoneLabels
 from nemo_bias.integration.decoding.strategy import vocabulary_of
 from nemo_bias.integration.encoder.adapter_config import ctc_decoding
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Found, Offer
+from nemo_bias.pronunciation.phones import Phones
 
 
 class PhoneTraining:
