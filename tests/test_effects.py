@@ -104,7 +104,7 @@ CASES = [
         situation({"min_probability": 0.3, "nbest": 2}, own=[]),
         ["min_probability has no .* no entity list", "nbest has no .* no ent"],
     ),
-    (situation({"lm_file": "words.lm", "nbest": 2, "beam_size": 4}, own=[]), []),
+    (situation({"lm_file": "words.lm", "nbest": 2, "beam_size": 4, "threads": 2}, own=[]), []),
     (situation({"min_probability": 0.3}, own=[SAID]), []),
     (situation({"min_probability": 0.3}, own=[], entities=[SAID], given=True), []),
     (

@@ -291,11 +291,11 @@ def token_path(log_probs, tokens, start, end, blank):  # type: ignore[no-untyped
 
 
 @njit
-def settle(plain, best, words, high, whole_high, last, following, blank, boundaries):  # type: ignore[no-untyped-def]
+def settle(log_probs, best, words, high, whole_high, last, following, blank, boundaries):  # type: ignore[no-untyped-def]
     """Decides what becomes of the tokens of a replaced word that come after the arc.
 
     Args:
-        plain: [T, V] natural logarithms.
+        log_probs: [T, V] natural logarithms.
         best: [T] the highest of each frame.
         words: the greedy words.
         high: the first of the tokens.
@@ -313,18 +313,18 @@ def settle(plain, best, words, high, whole_high, last, following, blank, boundar
     for k in range(high, whole_high):
         start, end = words.token_start[k], words.token_end[k]
         before, after = last if k == high else blank, words.token[k + 1] if k + 1 < whole_high else following
-        token = word_start_in(plain, start, before, after, boundaries)
+        token = word_start_in(log_probs, start, before, after, boundaries)
         rest = np.float32(0.0)
         for t in range(start + 1, end + 1):
-            rest += best[t] - plain[t, blank]
-        if token >= 0 and blanks + best[start] - plain[start, token] + rest < cost:
-            cost, restart = blanks + best[start] - plain[start, token] + rest, k
-        blanks += best[start] - plain[start, blank] + rest
+            rest += best[t] - log_probs[t, blank]
+        if token >= 0 and blanks + best[start] - log_probs[start, token] + rest < cost:
+            cost, restart = blanks + best[start] - log_probs[start, token] + rest, k
+        blanks += best[start] - log_probs[start, blank] + rest
     return (blanks, whole_high) if blanks <= cost else (cost, restart)
 
 
 @njit
-def word_start_in(plain, frame, before, after, boundaries):  # type: ignore[no-untyped-def]
+def word_start_in(log_probs, frame, before, after, boundaries):  # type: ignore[no-untyped-def]
     """The best token of a frame that starts a word and holds letters of it; -1 if there is none.
 
     It is neither of its neighbours, with which it would be read as one.
@@ -336,7 +336,7 @@ def word_start_in(plain, frame, before, after, boundaries):  # type: ignore[no-u
             and boundaries.last[v] != SPACE
             and v != before
             and v != after
-            and (found < 0 or plain[frame, v] > plain[frame, found])
+            and (found < 0 or log_probs[frame, v] > log_probs[frame, found])
         ):
             found = v
     return found

@@ -95,7 +95,6 @@ _BY_SOUND = ("pronunciations", PRONUNCIATIONS)
 _ARCS = ("word_frequencies", "evidence_file", "lookup_distance", "variants", "g2g_file")  # what only method arcs uses
 _BEAM = ("beam_size", "token_margin", "most_tokens", "nbest")  # what a beam search with a language model uses, too
 _LANGUAGE_MODEL = ("lm_weight", "word_bonus", "oov_boost", "entity_boost")  # what only a language model uses
-_OF_LISTS = ("adapter_weight", "threads")  # what else only lists use
 _DECODER = (  # what the decoder does with a list, but not an adapter
     *("min_probability", "weight", "phone_weight", "boost", "entity_boost", "class_boosts", WEIGHTS),
     *(*_BY_SOUND, *_ARCS),
@@ -200,13 +199,13 @@ RULES = (  # the first that holds counts
         "name the field, or leave entity_field out",
     ),
     Rule(
-        (*_DECODER, *_OF_LISTS),
+        ("min_probability", "weight", "boost", "entity_boost", "class_boosts", "adapter_weight", *_ARCS),
         lambda s: s.own is not None and not s.every,
         "there is no entity list",
         "give entity_file, or lists of single utterances in a manifest",
     ),
     Rule(
-        ("method", "most_tokens", "token_margin", "nbest"),
+        ("method", "most_tokens", "token_margin", "nbest", "threads", "phone_weight", "pronunciations"),
         lambda s: s.own is not None and not s.every and not s.config.lm_file,
         "there is no entity list",
         "give entity_file, or lists of single utterances in a manifest",
