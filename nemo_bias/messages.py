@@ -31,9 +31,7 @@ def readable(use: str, path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{use} {path}: no text in UTF-8 ({error.reason} at byte {error.start}); save it as that"
-        ) from error
+        raise ValueError(f"{use} {path}: no text in UTF-8 ({error.reason}); save it as that") from error
     except OSError as error:
         raise ValueError(f"{use} {path} cannot be read: {error.strerror or error}; check the path") from error
 

@@ -13,6 +13,7 @@ for the entities that the manifest's `text` has and the output has not. That is 
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,7 @@ def transcribe(cfg: Any) -> None:
         raise ValueError(f"decoder_type is {cfg.decoder_type!r}; this script decodes with CTC only")
     if (cfg.dataset_manifest is None) == (cfg.audio_dir is None):
         raise ValueError("give either dataset_manifest=M.jsonl or audio_dir=FOLDER")
-    source = Path(cfg.dataset_manifest or cfg.audio_dir).resolve()
+    source = Path(os.path.abspath(cfg.dataset_manifest or cfg.audio_dir))  # not where links lead
     output = Path(
         cfg.output_filename or source.with_name(f"{source.name if cfg.audio_dir else source.stem}_predicted.jsonl")
     )

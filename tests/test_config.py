@@ -71,9 +71,10 @@ def test_options_come_from_mappings_and_omegaconf():
     [
         ({"min_probability": 0}, "min_probability is 0.0; it must lie between 0 and 1"),
         ({"min_probability": 1}, "min_probability is 1.0; it must lie between 0 and 1"),
-        ({"weight": -1}, "weight is -1.0; give 0 or more"),
-        ({"phone_weight": -1}, "phone_weight is -1.0; give 0 or more"),
-        ({"boost": float("inf")}, "boost is inf; give 0 or more"),
+        ({"weight": -1}, "weight is -1.0; give a finite number of 0 or more"),
+        ({"phone_weight": -1}, "phone_weight is -1.0; give a finite number of 0 or more"),
+        ({"boost": float("inf")}, "boost is inf; give a finite number of 0 or more"),
+        ({"token_margin": -1}, "token_margin is -1.0; give 0 or more"),
         ({"nbest": 0}, "nbest is 0; it must be at least 1"),
         ({"threads": -1}, "threads is -1; it must be at least 0"),
         ({"adapter_weight": float("nan")}, "adapter_weight is nan; give a finite number"),

@@ -115,7 +115,8 @@ CASES = [
         situation({**FILE, "entity_field": "names"}, own=[]),
         ["entity_field has .* because the audio comes without a manifest"],
     ),
-    (situation({"entity_field": "names"}, own=[SAID], manifest="m.jsonl"), []),
+    (situation({"entity_field": "names"}, own=[SAID], manifest="m.jsonl", has_field=True), []),
+    (situation({"entity_field": "names"}, own=[], manifest="m.jsonl", has_field=True), []),
     (
         situation({"method": "greedy"}, own=[Entity("a")]),
         ["every list of a single utterance has no effect because method is greedy"],

@@ -32,6 +32,8 @@ WEIGHTED = [("Katharina", 2.0), ("Port Moresby", 0.5)]
         (["Katharina", ("Port Moresby", 3)], (1, 3)),
         (pd.DataFrame({"text": NAMES}), (1, 1)),
         (pd.DataFrame({"weight": [None, 0.5], "text": NAMES, "class": [None, "place"]}), (1, 0.5)),
+        (pd.DataFrame({"weight": [None, 2], "text": NAMES, "class": [None, "place"]}).convert_dtypes(), (1, 2)),
+        (pd.DataFrame({"text": NAMES, "spellings": [np.array(["catarina"]), None]}, dtype=object), (1, 1)),
     ],
 )
 def test_forms(given, weights):

@@ -16,7 +16,7 @@ import torch
 from conftest import set_anew
 from omegaconf import OmegaConf
 
-from nemo_bias import EntityListError, load_adapter
+from nemo_bias import EntityListError, load_adapter, use_entities
 from nemo_bias.integration.decoding import model_methods, strategy
 from nemo_bias.integration.decoding.config import BiasedBeamConfig, biased_beam_config
 from nemo_bias.integration.decoding.model_lists import lists_of
@@ -442,6 +442,12 @@ def test_it_is_told_what_has_no_effect_with_the_lists_of_a_manifest(model, clips
     )
     (message,) = told([plain, listed], method="greedy")
     assert message.startswith("every list of a single utterance has no effect because method is greedy")
+    nemo_log.clear()
+    set_anew(model, None, min_probability=0.2)
+    for names in (None, ["tesla"], None):  # as a server does
+        with use_entities(model, names):
+            transcribe_manifest(model, [plain], tmp_path / "m.jsonl", batch_size=1)
+    assert len([message for message in nemo_log if "has no effect" in message]) <= 1
 
 
 @pytest.mark.parametrize("value", [7, {"text": "tesla"}])

@@ -822,33 +822,63 @@ def outcome(transcript):
     return transcript.text, transcript.tokens, transcript.score, transcript.spans, transcript.path.tolist()
 
 
-@pytest.mark.parametrize("options", [{}, {"pronunciations": "en", "word_frequencies": "en"}], ids=["", "looked up"])
+SCORED = {"constant": 4, "gap": -1, "loss_per_character": -1, "tie": -0.5, "phone_loss": -0.2}  # with facts of all kinds
+BATCHES = {
+    "arcs": {},
+    "looked up": {"pronunciations": "en", "word_frequencies": "en"},
+    "own weights": {"pronunciations": "en", "word_frequencies": "en", "evidence_file": None},
+    "language model": {"lm_file": "words.arpa", "word_frequencies": "en", "evidence_file": None},
+    "adaptive": {"method": "adaptive"},
+}
+
+
+@pytest.mark.parametrize("options", BATCHES.values(), ids=BATCHES)
 @pytest.mark.parametrize("heard", [(), ("plain",), ("phones",), ("plain", "phones")], ids=" ".join)
-def test_an_utterance_does_not_depend_on_its_batch(heard, options, search, subwords):
-    """Some fill the batch, so that the next follows at once; some are empty; and some share a list."""
-    rng = np.random.default_rng(7)
-    decoder = search(subwords, min_probability=0.05, **options)
-    some = [decoder.compile(random_phrases(k, 60)) for k in range(2)]
-    lists = [some[0], some[1], None, some[0], some[0], some[1], some[0], some[0], some[0]]
-    lengths = np.array([60, 60, 17, 60, 0, 41, 60, 60, 33])
-    log_probs, plain = (np.stack([random_log_probs(rng, 60, subwords.size, peak=3.0) for _ in range(9)]) for _ in range(2))
-    phones = np.stack([random_log_probs(rng, 180, 40, peak=3.0) for _ in range(9)])
-    more = {"plain": plain, "phones": phones}
-
-    def alone(b: int) -> list:
-        ends = {"plain": lengths[b], "phones": 3 * lengths[b]}
-        own = {name: more[name][b : b + 1, : ends[name]] for name in heard}
-        return decoder.decode(log_probs[b : b + 1, : lengths[b]], lists=lists[b], nbest=3, **own)[0]
-
+@pytest.mark.parametrize("vocabulary", ["subwords", "characters"])
+def test_an_utterance_does_not_depend_on_its_batch(vocabulary, heard, options, subwords, tmp_path):
+    """Many are short; most fill the batch, so that the next follows at once, some are empty; and some share a list."""
+    vocabulary = subwords if vocabulary == "subwords" else character_vocabulary([" ", *"abenorst"])
+    chosen = {"evidence_file": weights_file(tmp_path / "evidence.json", **SCORED), "word_frequencies": None, "variants": []}
+    chosen |= {"pronunciations": None, "min_probability": 0.01, **options}
+    if "lm_file" in options:
+        pytest.importorskip("kenlm")
+        chosen["lm_file"] = str(tmp_path / "words.arpa")
+        words = ["<s>", "</s>", "<unk>", "barn", "born", "toast", "best", "tern", "nest", "boat", "to", "on"]
+        unigrams = "".join(f"-{1 + k / 10:.1f}\t{word}\n" for k, word in enumerate(words))
+        head, bigrams = f"\\data\\\nngram 1={len(words)}\nngram 2=1\n", "-0.1\tto\tbest\n"
+        text = f"{head}\n\\1-grams:\n{unigrams}\n\\2-grams:\n{bigrams}\n\\end\\\n"
+        (tmp_path / "words.arpa").write_text(text)
+    decoder, in_threads = (BiasedBeamSearch(vocabulary, DecodingOptions(**chosen), threads=n) for n in (1, 3))
+    phrases = [*random_phrases(1, 40), *"abenorst"]
+    shared, suppressing = decoder.compile(phrases), decoder.compile([*phrases, "ab"], [*[1.0] * len(phrases), -1.0])
+    lists = [(shared, shared, suppressing, shared, None)[b % 5] for b in range(40)]
+    rng = np.random.default_rng(3)
+    lengths = np.where(rng.random(40) < 0.2, rng.integers(0, 11, 40), 10)
+    log_probs, other = (np.stack([random_log_probs(rng, 10, vocabulary.size, 3.0) for _ in range(40)]) for _ in range(2))
+    log_probs[5], log_probs[12] = -np.log(vocabulary.size), log_probs[11]  # not to be understood, and twice the same
+    plain = 0.5 * log_probs + 0.5 * other
+    plain -= np.logaddexp.reduce(plain, axis=2, keepdims=True)
+    phones = np.stack([random_log_probs(rng, 20, 40, 3.0) for _ in range(40)])
+    more = {name: {"plain": plain, "phones": phones}[name] for name in heard}
     context = log_probs, lengths, lists, 3
-    together = decoder.decode(*context, **{name: more[name] for name in heard})
-    threaded = BiasedBeamSearch(subwords, decoder.options, threads=3).decode(
-        *context, **{name: more[name] for name in heard}
-    )
-    assert sum(len(t[0].spans) for t in together) > 5
-    for b in range(9):
-        own = [outcome(t) for t in alone(b)]
-        assert [outcome(t) for t in together[b]] == own == [outcome(t) for t in threaded[b]]
+    together, threaded = decoder.decode(*context, **more), in_threads.decode(*context, **more)
+    assert sum(len(t[0].spans) for t in together) > 3
+    for b in range(40):
+        ends = {"plain": lengths[b], "phones": 2 * lengths[b]}
+        own = {name: array[b : b + 1, : ends[name]] for name, array in more.items()}
+        alone = [outcome(t) for t in decoder.decode(log_probs[b : b + 1, : lengths[b]], lists=lists[b], nbest=3, **own)[0]]
+        assert [outcome(t) for t in together[b]] == alone == [outcome(t) for t in threaded[b]]
+
+
+@pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
+def test_the_evidence_is_that_of_decoding(biased, subwords):
+    log_probs = speak(subwords, ["▁no", "▁bo", "r", "n", "e", "st", "▁a"], {3: ("s", 0.5)})
+    plain = speak(subwords, ["▁no", "▁bo", "r", "n", "e", "st", "▁a"], {3: ("s", 0.9)}) if biased else None
+    decoder = BiasedBeamSearch(subwords)
+    lists = decoder.compile(["bornest", "toast"])
+    (span,) = decoder.decode(log_probs[None], lists=lists, plain=plain if plain is None else plain[None])[0][0].spans
+    found = decoder.evidence(log_probs, lists, plain).found
+    assert odds(span.probability) == pytest.approx(np.exp(found.log_odds[found.shown.index("bornest")]), rel=1e-4)
 
 
 def test_one_list_serves_all_utterances(search, subwords):

@@ -136,9 +136,12 @@ class DecodingOptions:
         for name in ("beam_size", "most_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("token_margin", "boost", "weight", "phone_weight", "lookup_distance", "lm_weight"):
-            if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
+        for name in ("token_margin", "lookup_distance"):  # infinite: no limit
+            if getattr(self, name) is not None and not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
+        for name in ("boost", "weight", "phone_weight", "lm_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a finite number of 0 or more")
         for name in ("word_bonus", "oov_boost", "entity_boost"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; give a finite number")

@@ -32,11 +32,6 @@ class UtteranceFrames(NamedTuple):
     labels: NDArray[np.int32]
     phones: NDArray[np.float32] | None = None
 
-    @property
-    def biased(self) -> bool:
-        """Whether an adapter biased `log_probs`."""
-        return self.plain is not self.log_probs
-
 
 class BatchFrames(NamedTuple):
     """The frames of a batch, one utterance after the other; between them there may be others, of which nothing is known.

@@ -49,7 +49,7 @@ class BiasedBeamSearch:
     Args:
         vocabulary: the model's tokens.
         options: how to decode.
-        threads: utterances decoded at a time; by default one a core.
+        threads: parts of a batch decoded at a time; by default one a core.
 
     Raises:
         ValueError: an option has a wrong value.
@@ -158,8 +158,8 @@ class BiasedBeamSearch:
         Raises:
             ValueError: a shape does not fit, or a frame has NaN, +inf or no finite log-prob.
         """
-        log_probs = self._checked(log_probs, "log_probs")
-        plain = log_probs if plain is None else self._checked(plain, "plain")
+        given, log_probs = log_probs, self._checked(log_probs, "log_probs")
+        plain = log_probs if plain is None or plain is given else self._checked(plain, "plain")
         if plain.shape != log_probs.shape:
             raise ValueError(f"plain has shape {plain.shape}, but log_probs {log_probs.shape}")
         batch, frames = log_probs.shape[:2]
@@ -254,10 +254,9 @@ class BiasedBeamSearch:
         Raises:
             ValueError: as `decode` does.
         """
-        log_probs = self._checked(log_probs[None], "log_probs")[0]
-        plain = log_probs if plain is None else self._checked(plain[None], "plain")[0]
-        bounds, all_phones = np.array([len(log_probs)]), None if phones is None else phones[None]
-        frames = _frames(log_probs[None], log_probs[None] if plain is log_probs else plain[None], bounds, None, all_phones)
+        own = self._checked(log_probs[None], "log_probs")
+        own_plain = own if plain is None or plain is log_probs else self._checked(plain[None], "plain")
+        frames = _frames(own, own_plain, np.array([len(log_probs)]), None, None if phones is None else phones[None])
         if self._language_model is not None:
             frames = frames._replace(labels=self._with_language_model(frames.utterance(0), 1)[0].path)
         return self._arcs.evidence(frames, entities)
@@ -335,7 +334,10 @@ def _frames(
     labels: Sequence[NDArray[np.integer]] | None,
     phones: NDArray[np.float32] | None,
 ) -> BatchFrames:
-    """The frames of a batch; without `labels`, greedy paths are those of the first best labels."""
+    """The frames of a batch; without `labels`, greedy paths are those of the first best labels.
+
+    `plain` is the very array `log_probs` if there is no bias.
+    """
     batch, longest, width = log_probs.shape
     starts = np.arange(batch, dtype=np.int64) * longest
     bounds = np.stack([starts, starts + sizes], axis=1)

@@ -54,6 +54,8 @@ def set_entities(model: Any, entities: Entities = _UNCHANGED, **options: Any) ->
     if entities is _UNCHANGED:
         given = lists_of(model).given
     elif isinstance(entities, str | os.PathLike):
+        if not os.path.exists(entities):  # an error, whatever list there was of that name
+            read_file(entities, biased_beam_config(options).entity_format)
         options |= {"entity_file": os.fspath(entities), "entities": []}
     else:
         options |= {"entity_file": None, "entities": []}

@@ -29,7 +29,7 @@ class BiasedBeamConfig(DecodingOptions):
     adapter_weight: float = option(1.0, "how strongly the adapter's bias counts")
     adapter_file: Optional[str] = option(None, "adapter to load into the model first; null: none")  # noqa: UP045
     nbest: int = option(1, "hypotheses kept on a Hypothesis' attribute `nbest`")
-    threads: int = option(0, "utterances decoded at a time; 0: one a core")
+    threads: int = option(0, "parts of a batch decoded at a time; 0: one a core")
 
     def check(self) -> None:
         """Refuses wrong values.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 
 TOLD = "_nemo_bias_told"  # attribute of a model: what has no effect and was told
+TOLD_OF_LISTS = "_nemo_bias_told_of_lists"  # likewise, of what was ever told when the lists were known
 LIST, OWN_LISTS, PRONUNCIATIONS, WEIGHTS = (
     "the entity list",
     "every list of a single utterance",
@@ -43,6 +44,7 @@ class Situation:
         adapters: those that are enabled.
         own: entities of the lists of single utterances, one of each kind; None: it is not known yet what is decoded.
         manifest: the file with these lists; None: the audio comes without one.
+        has_field: whether a line of it has the field for lists, be it empty.
     """
 
     model: str
@@ -55,6 +57,7 @@ class Situation:
     adapters: Sequence[BiasingAdapter] = ()
     own: Sequence[Entity] | None = None
     manifest: str | None = None
+    has_field: bool = False
 
     @property
     def every(self) -> Sequence[Entity]:
@@ -194,7 +197,7 @@ RULES = (  # the first that holds counts
     ),
     Rule(
         ("entity_field",),
-        lambda s: s.own is not None and not s.own,
+        lambda s: s.own is not None and not s.has_field,
         "{no_field}",
         "name the field, or leave entity_field out",
     ),
@@ -234,15 +237,21 @@ def without_effect(situation: Situation) -> Iterator[str]:
 
 
 def tell_effects(model: Any, situation: Situation) -> None:
-    """Warns of what has no effect, once, and again only if it had one in between."""
+    """Warns of what has no effect, once, and again only if it had one in between.
+
+    What is told because of the lists that come with the audio is told once: the next audio may have others.
+    """
     from nemo.utils import logging
 
+    told, told_of_lists = model.__dict__.get(TOLD, []), model.__dict__.setdefault(TOLD_OF_LISTS, set())
     messages = list(without_effect(situation))
-    told = model.__dict__.get(TOLD, ())
-    model.__dict__[TOLD] = messages
-    for message in messages:
-        if message not in told:
-            logging.warning(f"nemo_bias: {message}")
+    new = [message for message in messages if message not in told and message not in told_of_lists]
+    if situation.own is None:
+        model.__dict__[TOLD] = messages
+    else:
+        told_of_lists.update(new)
+    for message in new:
+        logging.warning(f"nemo_bias: {message}")
 
 
 def _is_off(value: Any) -> bool:

@@ -49,8 +49,7 @@ def entity_list(entities: Mapping[str, float] | Iterable[Item]) -> EntityList:
             return parse_entities(entities, GIVEN)
         return parse_entities([{"text": phrase, "weight": weight} for phrase, weight in entities.items()], GIVEN)
     if hasattr(entities, "columns") and hasattr(entities, "to_dict"):  # a table of pandas, with empty cells
-        rows = entities.to_dict("records")
-        return parse_entities(({key: cell for key, cell in row.items() if cell == cell} for row in rows), GIVEN)
+        return parse_entities(map(_row, entities.to_dict("records")), GIVEN)
     if isinstance(entities, bytes) or not isinstance(entities, Iterable):
         return parse_entities(entities, GIVEN)
     return parse_entities((_item(item) for item in entities), GIVEN)
@@ -59,6 +58,14 @@ def entity_list(entities: Mapping[str, float] | Iterable[Item]) -> EntityList:
 def source_of(entities: EntityList) -> str:
     """The files that a list was read from, or `GIVEN`."""
     return " and ".join(dict.fromkeys(entity.source or GIVEN for entity in entities)) or GIVEN
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a table as `parse_entities` knows it, without empty cells."""
+    import pandas as pd  # type: ignore[import-untyped]
+
+    cells = {key: cell.tolist() if hasattr(cell, "tolist") else cell for key, cell in row.items()}
+    return {key: cell for key, cell in cells.items() if not (pd.api.types.is_scalar(cell) and pd.isna(cell))}
 
 
 def _item(item: Any) -> Any:

@@ -81,7 +81,8 @@ class BatchLists(NamedTuple):
         shared, own = self.prepared.shared, self.own or (None,) * batch_size
         if shared is None:
             return list(own)
-        return [shared if each is None else shared.joined(each) for each in own]
+        joined = {id(each): shared.joined(each) for each in {id(each): each for each in own if each is not None}.values()}
+        return [shared if each is None else joined[id(each)] for each in own]
 
 
 class PreparedLists:

@@ -23,7 +23,7 @@ def made_of(manifest: str, original: str) -> None:
     _originals[manifest] = _originals.pop(original, original)
 
 
-def check_manifest(path: str, prepared: PreparedLists) -> tuple[str, list[Entity]]:
+def check_manifest(path: str, prepared: PreparedLists) -> tuple[str, bool, list[Entity]]:
     """Reads the entities of every line of a manifest.
 
     Args:
@@ -31,16 +31,16 @@ def check_manifest(path: str, prepared: PreparedLists) -> tuple[str, list[Entity
         prepared: what the model will decode with.
 
     Returns:
-        The manifest as its author knows it, and one entity of each kind that its lines have: with pronunciations or without,
-        with a weight or without, and of each class.
+        The manifest as its author knows it; whether a line has the field; and one entity of each kind that the lines have:
+        with pronunciations or without, with a weight or without, and of each class.
 
     Raises:
         EntityListError: a line's entities are broken; the message names manifest, line, audio file and item.
     """
     path = _originals.pop(path, path)
-    field, kinds = prepared.config.entity_field, dict[Any, Entity]()
+    field, found, kinds = prepared.config.entity_field, False, dict[Any, Entity]()
     if field is None:
-        return path, []
+        return path, found, []
     try:
         with open(path, encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -48,6 +48,7 @@ def check_manifest(path: str, prepared: PreparedLists) -> tuple[str, list[Entity
                     continue
                 item = json.loads(line)
                 entities = item.get(field)
+                found |= field in item
                 if entities is not None:
                     place = f"{path}:{number}: {field} of {Path(str(item.get('audio_filepath'))).name}"
                     for entity in _checked(entities, place, prepared):
@@ -57,7 +58,7 @@ def check_manifest(path: str, prepared: PreparedLists) -> tuple[str, list[Entity
         raise
     except (OSError, ValueError, AttributeError):  # NeMo will say what is wrong with the manifest
         pass
-    return path, list(kinds.values())
+    return path, found, list(kinds.values())
 
 
 def has_field(path: str, field: str) -> bool:

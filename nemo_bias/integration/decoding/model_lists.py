@@ -121,8 +121,8 @@ def read_own_lists(model: Any, prepared: PreparedLists, manifest: str | None) ->
     Raises:
         EntityListError: a line's entities are broken.
     """
-    path, own = (None, []) if manifest is None else check_manifest(manifest, prepared)
-    tell_effects(model, replace(situation_of(model, prepared), own=own, manifest=path))
+    path, has_field, own = (None, False, []) if manifest is None else check_manifest(manifest, prepared)
+    tell_effects(model, replace(situation_of(model, prepared), own=own, manifest=path, has_field=has_field))
 
 
 def situation_of(model: Any, prepared: PreparedLists | None, node: Any = None) -> Situation:
