@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 
 ENGLISH = "en"
 AUTO = "auto"  # value of options that follow the language
@@ -38,10 +38,8 @@ class Language:
 
     @cached_property
     def has_frequencies(self) -> bool:
-        """Whether wordfreq knows how common its words are."""
-        import wordfreq
-
-        return self.code in wordfreq.available_languages()
+        """Whether wordfreq knows how common its words are, with the packages that are installed."""
+        return self.code in known_frequencies() and splits_words(self.code)
 
     @property
     def signs(self) -> dict[str, str]:
@@ -93,6 +91,26 @@ class Language:
         except NotImplementedError:  # a language without years
             words = str(num2words(int(digits), lang=self.code))
         return words.replace("-", " ").replace(",", "")
+
+
+@cache
+def known_frequencies() -> frozenset[str]:
+    """The codes of the languages of whose words wordfreq knows how common they are."""
+    import wordfreq
+
+    return frozenset(wordfreq.available_languages())
+
+
+@cache
+def splits_words(code: str) -> bool:
+    """Whether wordfreq can split texts of a language into words: of some without spaces it needs further packages."""
+    import wordfreq
+
+    try:
+        wordfreq.zipf_frequency("\u4e00 \u3042 \uac00", code)
+    except ModuleNotFoundError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=32)

@@ -638,7 +638,7 @@ def use_greedy_decoding(model):
 def test_where_no_entity_is_found_an_adapter_changes_nothing(fresh, clips):
     use_greedy_decoding(fresh)
     theirs = transcribe(fresh, clips[:4], timestamps=True)
-    set_anew(with_adapter(fresh, name="idle"), [{"text": name, "weight": 0} for name in NAMES])
+    set_anew(with_adapter(fresh, name="idle"), [{"text": name, "weight": 1e-9} for name in NAMES])
     ours = transcribe(fresh, clips[:4], timestamps=True)
     assert_same_text(ours, theirs)
     assert [h.entity_spans for h in ours] == [()] * 4
@@ -995,7 +995,7 @@ def test_a_manifest_that_cannot_be_read_hides_no_other(tmp_path):
 
     from nemo_bias.integration.training.adapter_training import _read_manifests
 
-    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "a word", "entities": ["word"]}) + "\n")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "a word", "entities": [{"text": "Word"}, "Word", ""]}) + "\n")
     paths = [str(tmp_path / "a__OP_0..3_CL_.jsonl"), str(tmp_path / "b.jsonl")]
     for given in (paths, ",".join(paths)):
-        assert _read_manifests(SimpleNamespace(cfg={"train_ds": {"manifest_filepath": given}})) == (["a word"], ["word"])
+        assert _read_manifests(SimpleNamespace(cfg={"train_ds": {"manifest_filepath": given}})) == (["a word"], ["Word"])

@@ -180,6 +180,43 @@ def test_batches_hold_so_many_frames(model, adapter, manifest, tmp_path):
             assert len(batch) * max(lengths) <= 3 * longest
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"copies": 0}, "copies is 0; it must be at least 1"),
+        ({"steps": 0}, "steps is 0; it must be at least 1"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; give a number above 0"),
+        ({"text": ""}, "m.jsonl: no line has a transcript; give speech with its text"),
+    ],
+)
+def test_what_trains_nothing_is_known_before(changes, message, items, tmp_path):
+    from nemo_bias.integration.training.cached_training import TrainingRun
+
+    changes = dict(changes)
+    text = {"text": changes.pop("text")} if "text" in changes else {}
+    path = write(tmp_path / "m.jsonl", [{**item, **text} for item in items])
+    with pytest.raises(ValueError, match=message):
+        TrainingRun([path], tmp_path / "a.pt", tmp_path / "cache", **changes).check()
+
+
+def test_transcripts_that_the_model_cannot_write(items, tmp_path, capsys):
+    from nemo_bias.integration.training.cached_training import TrainingRun, check_transcripts
+
+    alphabet = frozenset("abcdefghijklmnopqrstuvwxyz'")
+    for changed in (0, 1, len(items)):
+        lines = [{**item, "text": item["text"].upper() if k < changed else item["text"]} for k, item in enumerate(items)]
+        run = TrainingRun([write(tmp_path / "m.jsonl", lines)], tmp_path / "a.pt", tmp_path / "cache")
+        if 2 * changed < len(items):
+            check_transcripts(run, alphabet)
+            told = capsys.readouterr().out
+            assert ("m.jsonl:1: 1 of" in told) if changed else not told
+            continue
+        with pytest.raises(
+            ValueError, match=f"m.jsonl:1: {changed} of {len(items)} transcripts have characters that the model"
+        ):
+            check_transcripts(run, alphabet)
+
+
 def test_training_writes_an_adapter_that_a_stock_model_loads(model, manifest, tmp_path, nemo_log):
     from nemo.collections.asr.models import ASRModel
 

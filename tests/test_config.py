@@ -10,8 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_bias.adapter.config import PhoneHeadConfig
+from nemo_bias.decoder.config import DecodingOptions
 from nemo_bias.integration.decoding.config import BiasedBeamConfig, biased_beam_config
 from nemo_bias.integration.encoder.adapter_config import BiasingAdapterConfig
+from nemo_bias.languages import language
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -85,3 +87,24 @@ def test_options_come_from_mappings_and_omegaconf():
 def test_values_that_make_no_sense(node, message):
     with pytest.raises(ValueError, match=message):
         biased_beam_config(node).check()
+
+
+@pytest.mark.parametrize("code", ["zh", "ja", "ko"])
+def test_word_frequencies_that_need_more_packages_are_not_used(code, monkeypatch):
+    import wordfreq
+
+    from nemo_bias.decoder.frequencies import word_frequencies
+    from nemo_bias.languages import splits_words
+
+    def split(word, source):
+        raise ModuleNotFoundError("No module named 'jieba'")
+
+    monkeypatch.setattr(wordfreq, "zipf_frequency", split)
+    splits_words.cache_clear()
+    language.cache_clear()
+    assert DecodingOptions(language=code).frequency_source is None
+    word_frequencies.cache_clear()
+    with pytest.raises(ValueError, match=r"wordfreq needs more packages for that; pip install 'wordfreq\[cjk\]'"):
+        word_frequencies(code)
+    splits_words.cache_clear()
+    language.cache_clear()

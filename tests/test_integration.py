@@ -16,7 +16,7 @@ import torch
 from conftest import set_anew
 from omegaconf import OmegaConf
 
-from nemo_bias import EntityListError, load_adapter, use_entities
+from nemo_bias import EntityListError, load_adapter, remove_entities, set_entities, use_entities
 from nemo_bias.integration.decoding import model_methods, strategy
 from nemo_bias.integration.decoding.config import BiasedBeamConfig, biased_beam_config
 from nemo_bias.integration.decoding.model_lists import lists_of
@@ -546,6 +546,14 @@ def hybrid(tmp_path_factory):
         "optim": {"name": "adamw"},
     }
     return EncDecHybridRNNTCTCBPEModel(OmegaConf.create(config)).eval()
+
+
+def test_a_hybrid_decodes_as_before_without_its_list(hybrid):
+    before = hybrid.cur_decoder
+    set_entities(hybrid, ["tesla"])
+    assert hybrid.cur_decoder == "ctc"
+    remove_entities(hybrid)
+    assert hybrid.cur_decoder == before == "rnnt"
 
 
 def test_hybrid_model(hybrid, clips, tmp_path):

@@ -92,7 +92,7 @@ def test_transcribe_then_evaluate(expected, tmp_path):
     clips = [clips[2], *clips[:2]]
     for clip in clips:
         clip["audio_filepath"] = os.path.relpath(DEMO / clip["audio_filepath"], tmp_path)
-    clips[0]["entities"] = [{"text": "zyxwvut", "weight": 0}]
+    clips[0]["entities"] = [{"text": "zyxwvut", "weight": 1e-9}]
     source, output = tmp_path / "clips.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(clip) + "\n" for clip in clips))
     shown = run(

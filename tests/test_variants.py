@@ -241,14 +241,21 @@ def test_what_is_english_is_left_out_for_other_languages(name):
     assert not texts(generate_variants([name], *listed, VariantSettings(ALPHABET, "de")).variants[0])
 
 
-def test_a_reading_is_written_as_the_entity(search, letters):
+def test_a_number_is_written_as_it_is_said_if_there_are_no_digits(search, letters):
     lists = search(letters).compile(
         ["seven hundred and forty seven"], names=["747"], entities=[Entity("747")], weights=[1.0]
     )
     log_probs = say(letters, "a seven forty seven came", blanks=3)
     (transcript,) = search(letters).decode(log_probs[None], lists=lists)[0]
-    assert transcript.text == "a seven hundred and forty seven came"
-    assert transcript.spans[0].entity == "747"
+    assert transcript.text == "a seven forty seven came"
+    assert (transcript.spans[0].entity, transcript.spans[0].phrase) == ("747", "seven forty seven")
+
+
+def test_a_reading_is_written_as_the_entity(search, letters):
+    log_probs = say(letters, "i saw doctor smith here", blanks=3)
+    lists = search(letters).compile(["dr smith"], names=["Dr. Smith"], entities=[Entity("Dr. Smith")])
+    (transcript,) = search(letters).decode(log_probs[None], lists=lists)[0]
+    assert (transcript.text, transcript.spans[0].entity) == ("i saw dr smith here", "Dr. Smith")
 
 
 @pytest.mark.parametrize(

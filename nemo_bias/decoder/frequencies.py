@@ -9,6 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from nemo_bias.decoder.word_pairs import plain, text_counts
+from nemo_bias.languages import splits_words
 
 # From a word in lower case to its frequency on the Zipf scale: the decimal logarithm of how often it occurs in a billion
 # words; 0 for a word that is not known.
@@ -39,6 +40,10 @@ def word_frequencies(source: str) -> Frequencies:
     if source not in wordfreq.available_languages():
         languages = ", ".join(sorted(wordfreq.available_languages()))
         raise ValueError(f"word_frequencies is {source!r}: no file, and none of the languages {languages}")
+    if not splits_words(source):
+        raise ValueError(
+            f"word_frequencies is {source!r}: wordfreq needs more packages for that; pip install 'wordfreq[cjk]'"
+        )
     return lru_cache(maxsize=100_000)(lambda word: wordfreq.zipf_frequency(word, source))
 
 

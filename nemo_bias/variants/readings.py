@@ -1,7 +1,8 @@
 """Generator `readings`: other ways to read the numbers, signs, abbreviations and acronyms of an entity, in English.
 
 `nemo_bias.normalization` writes an entity in one way: 747 is "seven hundred and forty seven". It may be said in several:
-"seven forty seven", "seven four seven". A reading is found where it is said, and the entity written as it is listed.
+"seven forty seven", "seven four seven". A reading is found where it is said, and the entity written as it is listed; but if
+the model has no digits, numbers are written as they are said.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def readings(settings: VariantSettings) -> Generator:
         for entity, phrase in zip(entities, phrases, strict=True):
             texts = EntityList(tuple(Entity(text) for text in readings_of(entity.text)))
             others = normalize_entities(texts, settings.alphabet).phrases if len(texts) else ()
-            found.append([Variant(text, COST, "readings") for text in others if text != phrase])
+            spelled_out = any(c.isdigit() and c not in settings.alphabet for c in entity.text)
+            own = [Variant(text, COST, "readings", keeps_spelling=spelled_out) for text in others if text != phrase]
+            found.append(own)
         return found
 
     return generate

@@ -21,7 +21,7 @@ from nemo_bias.integration.registration.patches import check_registered
 if TYPE_CHECKING:
     from nemo_bias.integration.decoding.given import Entities
 
-BEFORE = "_nemo_bias_before"  # attribute of a model: its decoding strategy before ours
+BEFORE = "_nemo_bias_before"  # attribute of a model: its decoding strategy before ours, and the decoder of a hybrid
 LIST_OPTIONS = ("entity_file", "entities")  # what the argument `entities` stands for
 _UNCHANGED: Any = object()
 
@@ -117,14 +117,16 @@ def remove_entities(model: Any) -> None:
         TypeError: the model has no CTC decoder.
     """
     decoding = _decoding_config(model)
-    before = model.__dict__.pop(BEFORE, None)
+    strategy, decoder = model.__dict__.pop(BEFORE, ("greedy_batch", None))
     lists_of(model).use_later(BiasedBeamConfig(), None)
     if decoding.strategy == STRATEGY:
         decoding = decoding.copy()
         with open_dict(decoding):
-            decoding.strategy = before or "greedy_batch"
+            decoding.strategy = strategy
             decoding.pop(STRATEGY, None)
         _change(model, decoding)
+        if decoder is not None:
+            model.cur_decoder = decoder
 
 
 def remove_adapter(model: Any, name: str | None = None) -> None:
@@ -196,14 +198,14 @@ def _options_of(decoding: Any) -> dict[str, Any]:
 def _apply(model: Any, options: dict[str, Any], given: EntityList | CompiledEntities | None) -> None:
     """Sets the options and the list."""
     config = biased_beam_config(options)
-    before = _decoding_config(model)
+    before, decoder = _decoding_config(model), getattr(model, "cur_decoder", None)
     decoding = before.copy()
     with open_dict(decoding):
         decoding.strategy = STRATEGY
         decoding[STRATEGY] = {name: value for name, value in dataclasses.asdict(config).items() if name in options}
     change_lists(model, config, given, lambda: _change(model, decoding))
     if before.strategy != STRATEGY:
-        model.__dict__[BEFORE] = before.strategy
+        model.__dict__[BEFORE] = before.strategy, decoder
 
 
 def _change(model: Any, decoding: Any) -> None:

@@ -208,7 +208,7 @@ RULES = (  # the first that holds counts
         "give entity_file, or lists of single utterances in a manifest",
     ),
     Rule(
-        ("method", "most_tokens", "token_margin", "nbest", "threads", "phone_weight", "pronunciations"),
+        ("most_tokens", "token_margin", "nbest", "threads", "phone_weight", "pronunciations"),
         lambda s: s.own is not None and not s.every and not s.config.lm_file,
         "there is no entity list",
         "give entity_file, or lists of single utterances in a manifest",

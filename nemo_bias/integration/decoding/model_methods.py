@@ -149,8 +149,9 @@ def _with_checked_fields(original: Callable[..., Any]) -> Callable[..., Any]:
             elif has_field(path, field):
                 logging.warning(
                     f"nemo_bias: {path} has the field {field!r}, but this dataset cannot carry it, so only the list of all "
-                    "utterances is used. Set use_lhotse=true (predict_ds.use_lhotse=true in transcribe_speech_parallel.py), "
-                    "or biased_beam.entity_field=null if the field is not meant as a list."
+                    "utterances is used. Set predict_ds.use_lhotse=true in transcribe_speech_parallel.py; with a model of "
+                    "characters, whose transcribe has no such dataset, give each utterance its list by use_entities; or set "
+                    "biased_beam.entity_field=null if the field is not meant as a list."
                 )
         return original(self, config)
 

@@ -199,8 +199,9 @@ def _read_manifests(model: Any) -> tuple[list[str], list[str]]:
             if section == "train_ds" and isinstance(item.get("text"), str):
                 texts.append(item["text"])
             entities = item.get("entities") or []
-            marked += [entities] if isinstance(entities, str) else [e for e in entities if isinstance(e, str)]
-    return texts, marked
+            items = entities if isinstance(entities, list) else [entities]
+            marked += [each["text"] if isinstance(each, dict) and "text" in each else each for each in items]
+    return texts, list(dict.fromkeys(each for each in marked if isinstance(each, str) and each.strip()))
 
 
 def _manifest_items(section: Any) -> Iterator[dict[str, Any]]:

@@ -17,12 +17,14 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import open_dict
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nemo_bias.evaluation.audio import check_audio
 from nemo_bias.evaluation.manifest import read_manifest
+from nemo_bias.integration.decoding.strategy import vocabulary_of
 from nemo_bias.integration.encoder.adapter_config import ctc_decoding, ctc_head
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
 from nemo_bias.integration.encoder.offering import tokenizer_of
@@ -71,12 +73,46 @@ class TrainingRun:
             AudioError: audio cannot be read.
             ManifestError: a manifest is broken.
             OSError: the adapter file cannot be written.
+            ValueError: a number is out of range, or a manifest is empty.
         """
+        for field_name in ("copies", "steps", "batch_frames", "validate_every"):
+            if getattr(self, field_name) < 1:
+                raise ValueError(f"{field_name} is {getattr(self, field_name)}; it must be at least 1")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0")
         for manifest in (*self.train, *([self.validation] if self.validation else [])):
-            check_audio(read_manifest(manifest, ENCODED_FIELDS), self.audio_dir or manifest.parent)
+            items = read_manifest(manifest, ENCODED_FIELDS)
+            if not any(str(item["text"]).strip() for item in items):
+                raise ValueError(f"{manifest}: no line has a transcript; give speech with its text")
+            check_audio(items, self.audio_dir or manifest.parent)
         self.output.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(self.output.parent, os.W_OK) or self.output.is_dir():
             raise OSError(f"{self.output}: cannot be written; choose another --output")
+
+
+def check_transcripts(run: TrainingRun, alphabet: frozenset[str]) -> None:
+    """Refuses transcripts that a model cannot write, or warns if they are few.
+
+    Args:
+        run: with its manifests.
+        alphabet: the characters that the model's tokens can write.
+
+    Raises:
+        ValueError: they are at least half of a manifest.
+    """
+    for manifest in (*run.train, *([run.validation] if run.validation else [])):
+        items = read_manifest(manifest, ENCODED_FIELDS)
+        unwritten = [k for k, item in enumerate(items, 1) if not alphabet.issuperset("".join(str(item["text"]).split()))]
+        if not unwritten:
+            continue
+        missing = "".join(sorted(set(str(items[unwritten[0] - 1]["text"])) - alphabet - {" "}))[:20]
+        what = (
+            f"{manifest}:{unwritten[0]}: {len(unwritten)} of {len(items)} transcripts have characters that the model cannot "
+        )
+        what += f"write, here {missing!r}"
+        if 2 * len(unwritten) >= len(items):
+            raise ValueError(f"{what}; write them in the model's characters, as NeMo's own training needs them")
+        print(f"{what}; they are trained with what is left of them", flush=True)
 
 
 def train_adapter(model: Any, name: str, run: TrainingRun) -> None:
@@ -92,7 +128,9 @@ def train_adapter(model: Any, name: str, run: TrainingRun) -> None:
     model.set_enabled_adapters(name, enabled=True)
     model.eval()
     for section, paths in (("train_ds", list(map(str, run.train))), ("validation_ds", str(run.validation or ""))):
-        model.cfg[section] = {**(model.cfg.get(section) or {}), "manifest_filepath": paths}
+        with open_dict(model.cfg):
+            model.cfg[section] = {**(model.cfg.get(section) or {}), "manifest_filepath": paths}
+    check_transcripts(run, vocabulary_of(ctc_decoding(model)).alphabet)
     part_trainings(adapter, model)  # what is wrong is known before the encoder runs for hours
     caches = [
         encode_manifest(model, adapter, path, copy, run.cache, run.audio_dir)

@@ -14,10 +14,12 @@ from nemo_bias.adapter.entity_encoder import TokenLists
 from nemo_bias.adapter.guide import NO_BIAS, Mention
 from nemo_bias.adapter.losses import batch_targets, guided_attention_loss, keeping_loss, proposal_loss, spelling_loss
 from nemo_bias.adapter.training_lists import TrainingList, TrainingLists
+from nemo_bias.entities import Entity, EntityList
 from nemo_bias.integration.decoding.strategy import vocabulary_of
 from nemo_bias.integration.encoder.adapter_config import ctc_decoding, ctc_head
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter, Found, Offer
 from nemo_bias.integration.encoder.offering import tokenizer_of
+from nemo_bias.normalization import normalize_entities
 
 VALIDATION_ENTITIES = 300  # of the list of a validation batch, distractors included
 
@@ -29,7 +31,7 @@ class ContextualTraining:
         adapter: has the part.
         model: the NeMo model.
         texts: transcripts of the training set; none if they are not known in advance.
-        marked: phrases that are marked as entities.
+        marked: phrases that are marked as entities, as their author writes them.
         seed: of the drawing.
     """
 
@@ -38,7 +40,9 @@ class ContextualTraining:
             raise ValueError("the adapter has no contextual part")
         self._model, self._adapter, self._no_bias = model, adapter, adapter.contextual.config.no_bias
         _start_from_output_layer(adapter.contextual, ctc_head(model))
-        self._lists = TrainingLists(adapter.training_config, vocabulary_of(ctc_decoding(model)), marked, seed=seed)
+        vocabulary = vocabulary_of(ctc_decoding(model))
+        written = normalize_entities(EntityList(tuple(map(Entity, marked))), vocabulary.alphabet).phrases
+        self._lists = TrainingLists(adapter.training_config, vocabulary, written, seed=seed)
         self._lists.learn(map(tokenizer_of(model), texts))
         self._learn_from_batches = not texts
         self._loss: ContextualLoss | None = None
