@@ -46,6 +46,12 @@ class NormalizedEntity:
     phrase: str
     note: str = ""
 
+    @property
+    def unsplittable(self) -> str:
+        """A sentence for a model whose tokens cannot write the phrase."""
+        advice = "; leave the space out, or give it such a spelling" if " " in self.phrase else ""
+        return f'{self.entity.place}: "{self.phrase}" cannot be split into tokens of this model{advice}'
+
 
 @dataclass(frozen=True)
 class NormalizedList:

@@ -101,7 +101,7 @@ def _show_writing(entities: EntityList, name: str, model: str, chosen: DecodingO
     unwritable = list(normalized.unwritable)
     for item, can_be_written in zip(normalized.items, written, strict=True):
         if not can_be_written:
-            unwritable.append(f'{item.entity.place}: "{item.phrase}" cannot be split into tokens of this model')
+            unwritable.append(item.unsplittable)
     for note in (*normalized.notes, *unwritable):
         print(note)
     if chosen.variants:

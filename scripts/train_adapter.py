@@ -29,6 +29,7 @@ def main() -> None:
 
     print("Loading NeMo ...", flush=True)
     import torch
+    from hydra.errors import InstantiationException
 
     from nemo_bias.integration.encoder.adapter_config import BiasingAdapterConfig
     from nemo_bias.integration.encoder.adapter_file import load_adapter
@@ -55,7 +56,11 @@ def main() -> None:
     if args.start:
         load_adapter(model, args.start, args.name, options)
     else:
-        model.add_adapter(args.name, cfg=OmegaConf.structured(typed_config(BiasingAdapterConfig, options, "adapter")))
+        config = OmegaConf.structured(typed_config(BiasingAdapterConfig, options, "adapter"))
+        try:
+            model.add_adapter(args.name, cfg=config)
+        except InstantiationException as error:  # of a value that is out of range
+            raise ValueError(f"adapter: {error.__cause__ or error}") from error
     print(f"Training: {', '.join(model.encoder.adapter_layer[args.name].trained_parts())}", flush=True)
     train_adapter(model, args.name, run)
     print(f"{args.output}: the adapter {args.name!r}; {cache} may be deleted")

@@ -199,6 +199,20 @@ def test_what_trains_nothing_is_known_before(changes, message, items, tmp_path):
         TrainingRun([path], tmp_path / "a.pt", tmp_path / "cache", **changes).check()
 
 
+def test_weights_that_are_no_numbers_are_not_saved(model, adapter, tmp_path):
+    from nemo_bias.integration.training.cached_training import _SaveAdapter
+
+    parameter = next(adapter.parameters())
+    value = parameter.detach().clone()
+    with torch.no_grad():
+        parameter.fill_(float("nan"))
+    with pytest.raises(ValueError, match="a.pt: training diverged, so that nothing is written; lower --learning-rate"):
+        _SaveAdapter(model, "names", tmp_path / "a.pt").on_train_end(None, None)
+    with torch.no_grad():
+        parameter.copy_(value)
+    assert not (tmp_path / "a.pt").exists()
+
+
 def test_transcripts_that_the_model_cannot_write(items, tmp_path, capsys):
     from nemo_bias.integration.training.cached_training import TrainingRun, check_transcripts
 
@@ -211,9 +225,7 @@ def test_transcripts_that_the_model_cannot_write(items, tmp_path, capsys):
             told = capsys.readouterr().out
             assert ("m.jsonl:1: 1 of" in told) if changed else not told
             continue
-        with pytest.raises(
-            ValueError, match=f"m.jsonl:1: {changed} of {len(items)} transcripts have characters that the model"
-        ):
+        with pytest.raises(ValueError, match=f"m.jsonl:1: {changed} of {len(items)} transcripts have characters"):
             check_transcripts(run, alphabet)
 
 

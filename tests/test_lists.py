@@ -166,6 +166,19 @@ def test_the_log_tells_of_phrases_that_are_kept_out(model, nemo_log):
     assert nemo_log == ["INFO nemo_bias: 0 phrases, 1 more that is kept out of the text, method arcs"]
 
 
+def test_what_no_tokens_write_is_told_with_its_place(tmp_path):
+    from nemo_bias.decoder.vocabulary import Vocabulary
+    from nemo_bias.entities import read_entities
+    from nemo_bias.integration.decoding.config import BiasedBeamConfig
+    from nemo_bias.integration.decoding.lists import PreparedLists, _compiled
+
+    (tmp_path / "names.txt").write_text("北京\n张 伟\n")
+    search = PreparedLists(BiasedBeamConfig(language="zh", word_frequencies=None), Vocabulary(tuple("北京张伟"), 4)).search
+    _, (note,) = _compiled(search, read_entities(tmp_path / "names.txt"))
+    place = f"{tmp_path / 'names.txt'}:2"
+    assert note.startswith(f'{place}: "张 伟" cannot be split into tokens of this model; leave the space out, or')
+
+
 def test_a_list_stays_when_its_file_is_gone(model, clips, said, tmp_path):
     heard = next(k for k, names in enumerate(said) if names)
     (tmp_path / "names.txt").write_text("\n".join(said[heard]))

@@ -65,6 +65,12 @@ def test_train_adapter_names_what_is_wrong(manifest, tmp_path):
         fails=True,
     )
     assert '\ntrain_adapter.py: adapter.contextual.head: unknown option, did you mean "heads"?' in wrong
+    even = run(
+        *("scripts/train_adapter.py", DEMO / "demo.nemo", "--train", manifest, "--output", tmp_path / "adapter.pt"),
+        "contextual.context_frames=4",
+        fails=True,
+    )
+    assert "\ntrain_adapter.py: adapter: " in even and "odd" in even and "Traceback" not in even
     nothing = run(
         *("scripts/train_adapter.py", DEMO / "demo.nemo", "--train", tmp_path / "no.jsonl", "--output", tmp_path / "a.pt"),
         fails=True,

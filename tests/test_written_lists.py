@@ -70,6 +70,8 @@ def test_sources():
     items = [{"audio_filepath": path} for path in ("a/1.wav", "b/1.wav", "a/2.wav", "c.wav")]
     assert by_source(items, "m.jsonl", None, "m") == {"m": [0, 1, 2, 3]}
     assert by_source(items, "m.jsonl", ["b", "a"], "m") == {"b": [1], "a": [0, 2]}
+    with pytest.raises(ManifestError, match=r"m\.jsonl: it is empty; give a manifest"):
+        by_source([], "m.jsonl", None, "m")
     with pytest.raises(
         ManifestError, match=r"m\.jsonl: no audio_filepath starts with d/; change --sources, or leave it out"
     ):

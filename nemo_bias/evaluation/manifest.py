@@ -74,8 +74,10 @@ def by_source(
         name: of that one source.
 
     Raises:
-        ManifestError: there is nothing of a source.
+        ManifestError: there is nothing of a source, or at all.
     """
+    if not items:
+        raise ManifestError(f"{manifest}: it is empty; give a manifest of speech")
     if sources is None:
         return {name: list(range(len(items)))}
     places: dict[str, list[int]] = {source: [] for source in sources}

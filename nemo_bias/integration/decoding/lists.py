@@ -330,8 +330,8 @@ def _compiled(search: BiasedBeamSearch, entities: EntityList, report: bool = Fal
     normalized = normalize_entities(entities, search.vocabulary.alphabet, search.options.language)
     names = [entity.text for entity in normalized.entities]
     compiled = search.compile(normalized.phrases, normalized.weights, names, normalized.entities)
-    unwritten = [p for p, written in zip(compiled.phrases, compiled.written, strict=True) if not written]
-    notes = [*normalized.unwritable, *(f'"{p}" cannot be split into tokens of this model' for p in unwritten)]
+    unwritten = {phrase for phrase, written in zip(compiled.phrases, compiled.written, strict=True) if not written}
+    notes = [*normalized.unwritable, *(item.unsplittable for item in normalized.items if item.phrase in unwritten)]
     return compiled, [*notes, *normalized.notes] if report else notes
 
 

@@ -294,7 +294,13 @@ class _SaveAdapter(Callback):  # type: ignore[misc]
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         if not trainer.sanity_checking:
-            self._model.save_adapters(str(self._path), self._name)
+            self._save()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._save()
+
+    def _save(self) -> None:
+        adapter = self._model.encoder.adapter_layer[self._name]
+        if not all(bool(parameter.isfinite().all()) for parameter in adapter.parameters()):
+            raise ValueError(f"{self._path}: training diverged, so that nothing is written; lower --learning-rate")
         self._model.save_adapters(str(self._path), self._name)
