@@ -22,19 +22,20 @@ from nemo_bias.evaluation.comparison import LogProbs
 def median_seconds(runs: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
     """Median CPU time of each run.
 
-    They take turns, so that what else the machine does slows all of them alike. A first round warms up.
+    They take turns, so that what else the machine does slows all of them alike. Each turn is two runs, of which the second is
+    timed: then what the others have pushed out of memory is back.
 
     Args:
         runs: what to time.
         repeats: timed rounds.
     """
     seconds: list[list[float]] = [[] for _ in runs]
-    for repeat in tqdm(range(repeats + 1), desc="decoding", unit="round"):
+    for _ in tqdm(range(repeats), desc="decoding", unit="round"):
         for times, run in zip(seconds, runs, strict=True):
+            run()
             start = time.process_time()
             run()
-            if repeat:
-                times.append(time.process_time() - start)
+            times.append(time.process_time() - start)
     return [statistics.median(times) for times in seconds]
 
 
