@@ -206,7 +206,7 @@ def test_weights_that_are_no_numbers_are_not_saved(model, adapter, tmp_path):
     value = parameter.detach().clone()
     with torch.no_grad():
         parameter.fill_(float("nan"))
-    with pytest.raises(ValueError, match="a.pt: training diverged, so that nothing is written; lower"):
+    with pytest.raises(ValueError, match=r"a\.pt: training diverged, so that nothing is written; lower"):
         _SaveAdapter(model, "names", tmp_path / "a.pt").on_train_end(None, None)
     with torch.no_grad():
         parameter.copy_(value)

@@ -22,8 +22,8 @@ from nemo_bias.evaluation.comparison import LogProbs
 def median_seconds(runs: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
     """Median CPU time of each run.
 
-    They take turns, so that what else the machine does slows all of them alike. Each turn is two runs, of which the second is
-    timed: then what the others have pushed out of memory is back.
+    They take turns, so that what else the machine does slows all of them alike. Each turn is two runs, of which the second
+    is timed: then what the others have pushed out of memory is back.
 
     Args:
         runs: what to time.
