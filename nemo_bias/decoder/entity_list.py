@@ -41,9 +41,6 @@ class ShortestTokens(NamedTuple):
         return ShortestTokens(np.concatenate([self.token, other.token]), first_token)
 
 
-_WITH_ONE = "_with_one_automaton"  # where a list remembers it
-
-
 @dataclass(frozen=True)
 class CompiledList:
     """Phrases that the decoder can look for.
@@ -172,12 +169,6 @@ class CompiledList:
         root = self.automaton.edges[: self.automaton.nodes[1, FIRST_EDGE], TOKEN]
         if len(np.unique(root)) == len(root):
             return self
-        known: CompiledList | None = self.__dict__.get(_WITH_ONE)
-        if known is None:
-            known = self.__dict__[_WITH_ONE] = self._distinct(vocabulary)
-        return known
-
-    def _distinct(self, vocabulary: Vocabulary) -> CompiledList:
         first = {form: k for k, form in reversed(list(enumerate(self.forms)))}
         kept = sorted(first.values())
         return replace(

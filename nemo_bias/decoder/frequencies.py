@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from nemo_bias.decoder.word_pairs import plain, text_counts
-from nemo_bias.languages import splits_words
+from nemo_bias.languages import known_frequencies, splits_words
 
 # From a word in lower case to its frequency on the Zipf scale: the decimal logarithm of how often it occurs in a billion
 # words; 0 for a word that is not known.
@@ -37,8 +37,8 @@ def word_frequencies(source: str) -> Frequencies:
         return lambda word: known.get(plain(word), 0.0)
     import wordfreq
 
-    if source not in wordfreq.available_languages():
-        languages = ", ".join(sorted(wordfreq.available_languages()))
+    if source not in known_frequencies():
+        languages = ", ".join(sorted(known_frequencies()))
         raise ValueError(f"word_frequencies is {source!r}: no file, and none of the languages {languages}")
     if not splits_words(source):
         raise ValueError(

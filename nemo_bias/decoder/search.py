@@ -188,7 +188,9 @@ class BiasedBeamSearch:
         found: list[list[Transcript]] = [[] for _ in numbers]
         if self.options.method == "adaptive":
             boosted = [b for b, entities in enumerate(lists) if entities is not None and len(entities)]
-            searched = self._in_threads(lambda b: self._boosted(frames.utterance(b), lists[b], nbest), boosted)
+            distinct = {id(entities): entities for entities in lists if entities is not None}
+            one = {key: entities.with_one_automaton(self.vocabulary) for key, entities in distinct.items()}
+            searched = self._in_threads(lambda b: self._boosted(frames.utterance(b), one[id(lists[b])], nbest), boosted)
             for b, own in zip(boosted, searched, strict=True):
                 found[b] = own
         if self._language_model is not None:
@@ -269,7 +271,6 @@ class BiasedBeamSearch:
 
     def _boosted(self, frames: UtteranceFrames, entities: CompiledList, nbest: int) -> list[Transcript]:
         """Prefix beam search with adaptive boosting of entities."""
-        entities = entities.with_one_automaton(self.vocabulary)
         return self._beam(frames.log_probs, frames.best, entities, self.options.boost * self.options.weight, nbest)
 
     def _with_language_model(self, frames: UtteranceFrames, nbest: int) -> list[Transcript]:

@@ -81,7 +81,8 @@ class BatchLists(NamedTuple):
         shared, own = self.prepared.shared, self.own or (None,) * batch_size
         if shared is None:
             return list(own)
-        joined = {id(each): shared.joined(each) for each in {id(each): each for each in own if each is not None}.values()}
+        distinct = {id(each): each for each in own if each is not None}
+        joined = {key: shared.joined(each) for key, each in distinct.items()}
         return [shared if each is None else joined[id(each)] for each in own]
 
 
