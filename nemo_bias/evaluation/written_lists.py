@@ -46,6 +46,11 @@ def written_phrases(phrases: Iterable[str], alphabet: frozenset[str]) -> list[st
     return list(normalize_entities(listed, alphabet).phrases)
 
 
+def unwritten_lines(items: Sequence[Mapping[str, Any]], alphabet: frozenset[str]) -> list[int]:
+    """The lines of a manifest, from 1 on, whose `text` has characters that a model with an alphabet cannot write."""
+    return [number for number, item in enumerate(items, 1) if not (alphabet | {" "}).issuperset(item["text"])]
+
+
 def written_items(
     items: Sequence[Mapping[str, Any]], alphabet: frozenset[str], manifest: str
 ) -> tuple[list[dict[str, Any]], list[str]]:
@@ -64,13 +69,12 @@ def written_items(
     """
     written: list[dict[str, Any]] = []
     notes: list[str] = []
-    strange = 0
+    strange = len(unwritten_lines(items, alphabet))
     for number, item in enumerate(items, 1):
         own = [item["entities"]] if isinstance(item["entities"], str) else item["entities"] or []
         normalized = normalize_entities(parse_entities(own, f"{manifest}, utterance {number}, entities"), alphabet)
         written.append({**item, "entities": list(normalized.phrases)})
         notes += normalized.unwritable
-        strange += not (alphabet | {" "}).issuperset(item["text"])
     if strange:
         share = f"{strange} of {len(items)} references have characters that the model cannot write"
         notes.append(f"{manifest}: {share}, so their words count as errors; write them in the model's style")

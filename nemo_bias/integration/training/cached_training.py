@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nemo_bias.evaluation.audio import check_audio
 from nemo_bias.evaluation.manifest import read_manifest
+from nemo_bias.evaluation.written_lists import unwritten_lines
 from nemo_bias.integration.decoding.strategy import vocabulary_of
 from nemo_bias.integration.encoder.adapter_config import ctc_decoding, ctc_head
 from nemo_bias.integration.encoder.biasing_adapter import BiasingAdapter
@@ -102,7 +103,7 @@ def check_transcripts(run: TrainingRun, alphabet: frozenset[str]) -> None:
     """
     for manifest in (*run.train, *([run.validation] if run.validation else [])):
         items = read_manifest(manifest, ENCODED_FIELDS)
-        unwritten = [k for k, item in enumerate(items, 1) if not alphabet.issuperset("".join(str(item["text"]).split()))]
+        unwritten = unwritten_lines(items, alphabet)
         if not unwritten:
             continue
         missing = "".join(sorted(set(str(items[unwritten[0] - 1]["text"])) - alphabet - {" "}))[:20]
